@@ -1,0 +1,2 @@
+from .head_weights import HeadWeights as HeadWeights
+from .head_weights import Rotary as Rotary
