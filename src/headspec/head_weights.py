@@ -48,6 +48,8 @@ class HeadWeights:
             head is normalised by itself (Qwen3), `head d_head` / `kv_head d_head` where the
             whole projection is normalised together (OLMo2).
         qk_norm_eps: epsilon of QK-norm.
+        qkv_clip: queries, keys and values are clamped to [-qkv_clip, qkv_clip] before anything
+            else (some OLMo models); None elsewhere.
         rotary: what rotary embeddings do; None for learned or no positions.
         processing: weight processing already applied, `"none"` or a comma list such as
             `"fold_ln,center_writing_weights,fold_value_biases"`. Folding and centring change
@@ -66,6 +68,7 @@ class HeadWeights:
     q_norm: Float[Tensor, "*head d_head"] | None = None
     k_norm: Float[Tensor, "*kv_head d_head"] | None = None
     qk_norm_eps: float = 1e-6
+    qkv_clip: float | None = None
     rotary: Rotary | None = None
     processing: str = "none"
     model: str = ""
