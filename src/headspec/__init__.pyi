@@ -1,4 +1,11 @@
 from .head_weights import HeadWeights as HeadWeights
 from .head_weights import Rotary as Rotary
+from .heads import Head as Head
+from .heads import check_heads as check_heads
+from .heads import complement as complement
+from .heads import count_equal_splits as count_equal_splits
+from .heads import equal_splits as equal_splits
+from .heads import layer_heads as layer_heads
+from .heads import parity_heads as parity_heads
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
