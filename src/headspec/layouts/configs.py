@@ -134,7 +134,7 @@ def rotary(config: Mapping[str, Any], *, layer: int = 0) -> Rotary | None:
         fraction = 1.0 if fraction is None else float(fraction)
     rotated = int(dimensions(config).d_head * fraction)
     return Rotary(
-        dim=rotated + rotated % 2,  # frequencies come in pairs: an odd number is rounded up
+        dim=rotated + rotated % 2,  # dimensions turn in pairs
         base=10000.0 if base is None else float(base),
         scaling=scaling,
     )
