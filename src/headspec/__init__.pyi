@@ -1,3 +1,4 @@
+from . import results as results
 from .head_weights import HeadWeights as HeadWeights
 from .head_weights import Rotary as Rotary
 from .heads import Head as Head
@@ -9,3 +10,4 @@ from .heads import layer_heads as layer_heads
 from .heads import parity_heads as parity_heads
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
+from .provenance import Provenance as Provenance
