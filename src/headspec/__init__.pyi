@@ -1,4 +1,7 @@
 from . import results as results
+from .checkpoints.suite import Checkpoint as Checkpoint
+from .checkpoints.suite import CheckpointSuite as CheckpointSuite
+from .checkpoints.suite import open_suite as open_suite
 from .head_weights import HeadWeights as HeadWeights
 from .head_weights import Rotary as Rotary
 from .heads import Head as Head
