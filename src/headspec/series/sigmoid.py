@@ -1,0 +1,153 @@
+"""A sigmoid through a curve: where its middle lies in training, how wide it is, how surely."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.stats import t as student
+
+from headspec.series.curve import Curve, read_curve
+
+_MIN_POINTS = 6  # four parameters and two degrees of freedom
+_RISE = 2 * np.log(9.0)  # from 10 % to 90 % of a logistic curve of scale 1
+
+
+@dataclass(frozen=True)
+class SigmoidFit:
+    """low + (high - low) / (1 + exp(-(x - middle) / scale)) on x = log(1 + step).
+
+    Attributes:
+        low, high: fitted values before and after, in the unit of the metric; high < low falls.
+        midpoint: step where half of the change is done; NaN where no fit was found.
+        midpoint_low, midpoint_high: its interval in steps, never narrower than the window between
+            checkpoints that holds the midpoint where the fitted rise fits into that window.
+        width: how many e-folds of log(1 + step) the change takes from 10 % to 90 %. About the
+            spacing of the checkpoints or less means: as fast as could be seen.
+        residual_sd: root mean square of the residuals, corrected for four parameters.
+        level: of the interval, such as 0.95.
+        n: number of steps.
+    """
+
+    low: float
+    high: float
+    midpoint: float
+    midpoint_low: float
+    midpoint_high: float
+    width: float
+    residual_sd: float
+    level: float
+    n: int
+
+
+def fit_sigmoid(
+    frame: pd.DataFrame, metric: str, *, se: float | str | None = None, level: float = 0.95
+) -> SigmoidFit:
+    """Least-squares logistic curve on log(1 + step), by `scipy.optimize.curve_fit`.
+
+    Args:
+        frame: tidy frame with `step`, `metric`, `value`, of one model, layer and head.
+        metric: which metric.
+        se: standard errors, a number or a column, as weights; zeros are raised to the smallest
+            positive one. The interval still uses the spread of the residuals, which also holds
+            what differs between checkpoints and no standard error knows.
+        level: of the interval for the midpoint, from the linearised fit with t quantiles.
+
+    Returns:
+        `SigmoidFit`; all NaN for fewer than six steps, or where no curve fits better than a
+        constant.
+
+    Raises:
+        InputError: if the frame does not hold one finite curve.
+
+    What it does not show: that the curve is a sigmoid. A later decline or a second rise bends the
+    fit; look at `residual_sd`.
+
+    Example:
+        >>> import numpy as np, pandas as pd
+        >>> from headspec.series.sigmoid import fit_sigmoid
+        >>> steps = [0, 1, 3, 7, 15, 31, 63, 127]
+        >>> values = 1 / (1 + np.exp(-(np.log1p(steps) - np.log(8)) / 0.5))
+        >>> frame = pd.DataFrame({"step": steps, "metric": "acc", "value": values})
+        >>> round(fit_sigmoid(frame, "acc").midpoint, 3)
+        7.0
+    """
+    return sigmoid_of(read_curve(frame, metric, noise_sd=se), level=level)
+
+
+def sigmoid_of(curve: Curve, *, level: float) -> SigmoidFit:
+    """`fit_sigmoid` of a curve already read."""
+    n, x, y = len(curve.steps), np.log1p(curve.steps), curve.values
+    nothing = SigmoidFit(*[np.nan] * 7, level=level, n=n)
+    spread = float(np.ptp(y))
+    if n < _MIN_POINTS or spread == 0:
+        return nothing
+    weights = _weights(curve)
+    best = _best_fit(x, (y - y.min()) / spread, weights)
+    if best is None:
+        return nothing
+    (low, rise, middle, log_scale), covariance, residuals = best
+    half = student.ppf((1 + level) / 2, n - 4) * np.sqrt(covariance[2, 2])
+    width = _RISE * np.exp(log_scale)
+    at = int(np.clip(np.searchsorted(x, middle), 1, n - 1))
+    lower, upper = middle - half, middle + half
+    if width <= x[at] - x[at - 1]:
+        lower, upper = min(lower, x[at - 1]), max(upper, x[at])
+    return SigmoidFit(
+        low=float(y.min() + spread * low),
+        high=float(y.min() + spread * (low + rise)),
+        midpoint=float(np.expm1(middle)),
+        midpoint_low=float(max(np.expm1(min(lower, 700.0)), 0.0)),
+        midpoint_high=float(np.expm1(min(upper, 700.0))),
+        width=float(width),
+        residual_sd=float(spread * np.sqrt((residuals**2).sum() / (n - 4))),
+        level=level,
+        n=n,
+    )
+
+
+def _logistic(x: np.ndarray, low: float, rise: float, middle: float, log_scale: float):
+    return low + rise / (1 + np.exp(np.clip(-(x - middle) / np.exp(log_scale), -700, 700)))
+
+
+def _weights(curve: Curve) -> Float[np.ndarray, " step"] | None:
+    if curve.noise_sd is None or not (curve.noise_sd > 0).any():
+        return None
+    positive = curve.noise_sd[curve.noise_sd > 0]
+    return np.maximum(curve.noise_sd, positive.min()) / np.median(positive)
+
+
+def _best_fit(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The best of several starts, on values from 0 to 1; None where a constant does as well."""
+    gaps, span = np.diff(x), float(x[-1] - x[0])
+    narrow, wide = np.log(gaps.min() / 10), np.log(2 * span)
+    bounds = ([-1, -3, x[0], narrow], [2, 3, x[-1], wide])
+    scale = np.ones_like(y) if weights is None else weights
+    best, least = None, float((((y - np.average(y, weights=scale**-2)) / scale) ** 2).sum())
+    rise = np.sign(y[-(len(y) // 3) :].mean() - y[: len(y) // 3].mean()) or 1.0
+    for middle in np.quantile(x, [0.2, 0.35, 0.5, 0.65, 0.8]):
+        for log_scale in np.log([span / 40, span / 10]):
+            start = [
+                float(rise < 0),
+                rise,
+                middle,
+                float(np.clip(log_scale, narrow + 0.1, wide - 0.1)),
+            ]
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", OptimizeWarning)
+                    fit, covariance = curve_fit(
+                        _logistic, x, y, start, sigma=weights, bounds=bounds, maxfev=2000
+                    )
+            except RuntimeError:  # no convergence from this start
+                continue
+            residuals = y - _logistic(x, *fit)
+            if (loss := float(((residuals / scale) ** 2).sum())) < least * (1 - 1e-9):
+                best, least = (fit, covariance, residuals), loss
+    return best
