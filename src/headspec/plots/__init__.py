@@ -1,0 +1,21 @@
+"""Figures of results: frames in, plotly figures out, nothing computed and no model touched.
+
+Every figure carries its own template (plotly's global default is left alone), a text alternative
+and a layout for narrow screens in `layout.meta["headspec"]`; `headspec.report` uses all three.
+"""
+
+from headspec.plots.capabilities import plot_capability_curves
+from headspec.plots.emergence import plot_emergence_map
+from headspec.plots.projection import plot_head_projection
+from headspec.plots.similarity import plot_similarity_heatmaps
+from headspec.plots.timeline import plot_metric_timeline
+from headspec.plots.window import TransitionLike
+
+__all__ = [
+    "TransitionLike",
+    "plot_capability_curves",
+    "plot_emergence_map",
+    "plot_head_projection",
+    "plot_metric_timeline",
+    "plot_similarity_heatmaps",
+]

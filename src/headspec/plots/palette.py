@@ -1,0 +1,142 @@
+"""Colours and the figure template, chosen to be told apart by colour-blind readers.
+
+Categories take the palette of Okabe and Ito with a symbol each, so that colour is never the only
+sign; signed quantities take a blue-to-orange scale whose middle is neutral. `DARK` names the
+colour that stands for each of these on a dark page.
+
+References:
+    Okabe, M. and Ito, K. (2008). Color Universal Design: how to make figures and presentations
+    that are friendly to colorblind people. https://jfly.uni-koeln.de/color/
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+SYMBOLS = ("circle", "square", "diamond", "hexagon", "pentagon", "star", "cross")
+LIGHT_TEXT, DARK_TEXT = "#fffffe", "#111112"
+TEXT_ON = (LIGHT_TEXT, LIGHT_TEXT, LIGHT_TEXT, DARK_TEXT, DARK_TEXT, DARK_TEXT, DARK_TEXT)
+
+PAPER = "#ffffff"
+INK = "#1b1f24"
+MUTED = "#57606a"
+GRID = "#e7eaee"
+AXIS = "#b6bec8"
+BLANK = "#d3d8de"
+
+VALUE = OKABE_ITO[0]
+NULL_BAND = "rgba(87,96,106,0.20)"
+NULL_MEAN = "#6b7683"
+TRANSITION = "rgba(230,159,0,0.22)"
+
+DIVERGING = (
+    (0.0, "#084594"),
+    (0.25, "#6aaed6"),
+    (0.5, "#f6f6f4"),
+    (0.75, "#f5a460"),
+    (1.0, "#a63603"),
+)
+
+DARK = {
+    "#0072B2": "#4fa8e0",
+    "#D55E00": "#f0833a",
+    "#009E73": "#2fc79c",
+    "#CC79A7": "#dd9cc0",
+    "#56B4E9": "#a5dbf7",
+    "#E69F00": "#f2b63c",
+    "#F0E442": "#f5ec7a",
+    LIGHT_TEXT: "#0b0d10",
+    DARK_TEXT: "#0b0d11",
+    PAPER: "#14171b",
+    INK: "#e8eaed",
+    MUTED: "#a9b2bd",
+    GRID: "#282d34",
+    AXIS: "#57606c",
+    BLANK: "#3a4048",
+    NULL_BAND: "rgba(169,178,189,0.24)",
+    NULL_MEAN: "#98a3af",
+    TRANSITION: "rgba(242,182,60,0.24)",
+    "#084594": "#8ccbff",
+    "#6aaed6": "#2f74ad",
+    "#f6f6f4": "#20252b",
+    "#f5a460": "#b0601f",
+    "#a63603": "#ffb877",
+}
+
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif'
+
+_AXIS_LOOK = {
+    "gridcolor": GRID,
+    "linecolor": AXIS,
+    "tickcolor": AXIS,
+    "zeroline": False,
+    "showline": True,
+    "ticks": "outside",
+    "ticklen": 4,
+    "tickfont": {"size": 11, "color": MUTED},
+    "title": {"font": {"size": 12, "color": MUTED}, "standoff": 8},
+}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "title": {"font": {"size": 17, "color": INK}, "x": 0, "xref": "paper", "xanchor": "left"},
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
+        "colorway": list(OKABE_ITO),
+        "hoverlabel": {
+            "bgcolor": PAPER,
+            "bordercolor": AXIS,
+            "font": {"family": FONT, "size": 12, "color": INK},
+        },
+        "legend": {"font": {"size": 12, "color": INK}, "bgcolor": "rgba(0,0,0,0)"},
+        "xaxis": _AXIS_LOOK,
+        "yaxis": _AXIS_LOOK,
+        "coloraxis": {
+            "colorbar": {
+                "outlinewidth": 0,
+                "tickfont": {"size": 11, "color": MUTED},
+                "title": {"font": {"size": 12, "color": MUTED}},
+            }
+        },
+        "hovermode": "closest",
+        "dragmode": "zoom",
+    }
+)
+"""Applied to each figure by itself; never registered with `plotly.io.templates`."""
+
+
+def diverging_axis(limit: float, *, title: str, below: float) -> dict:
+    """A colour axis centred on 0 with its bar lying below the panels.
+
+    Args:
+        limit: the largest absolute value; both ends of the scale.
+        title: what the colours show, with the unit.
+        below: distance of the bar from the panels, in shares of their height.
+    """
+    return {
+        "colorscale": [list(stop) for stop in DIVERGING],
+        "cmin": -limit,
+        "cmax": limit,
+        "cmid": 0,
+        "colorbar": {
+            "title": {"text": title, "side": "top"},
+            "orientation": "h",
+            "thickness": 10,
+            "len": 1,
+            "x": 0,
+            "xanchor": "left",
+            "xpad": 0,
+            "y": -below,
+            "yanchor": "top",
+            "ypad": 0,
+            "nticks": 7,
+        },
+    }
+
+
+def category(index: int) -> tuple[str, str, str]:
+    """The colour, the marker symbol and the colour of text on it, of the index-th category."""
+    i = index % len(OKABE_ITO)
+    return OKABE_ITO[i], SYMBOLS[i], TEXT_ON[i]

@@ -1,0 +1,66 @@
+"""The window of a transition, shaded behind a panel and named in the legend."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol, runtime_checkable
+
+import plotly.graph_objects as go
+
+from headspec.plots.palette import TRANSITION
+from headspec.plots.panels import Panels
+from headspec.plots.steps import StepAxis, short_number
+
+
+@runtime_checkable
+class TransitionLike(Protocol):
+    """What a figure needs to know of a transition, such as `find_transition` returns."""
+
+    @property
+    def step_before(self) -> int: ...
+    @property
+    def step_after(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def p_value(self) -> float: ...
+    @property
+    def size(self) -> float: ...
+
+
+def shade_window(
+    figure: go.Figure, panels: Panels, index: int, *, axis: StepAxis, transition: TransitionLike
+) -> None:
+    """Shade the window in one panel, below grid and data."""
+    names = panels.names(index)
+    before, after = axis.place([transition.step_before, transition.step_after])
+    figure.add_shape(
+        type="rect",
+        xref=names["xaxis"],
+        yref=f"{names['yaxis']} domain",
+        x0=before,
+        x1=after,
+        y0=0,
+        y1=1,
+        fillcolor=TRANSITION,
+        line={"width": 0},
+        layer="below",
+        name="transition",
+    )
+
+
+def swatch(colour: str) -> dict:
+    """A square of colour, for legend entries that stand for an area."""
+    return {"symbol": "square", "size": 14, "color": colour, "line": {"width": 0}}
+
+
+def window_entry(transition: TransitionLike) -> go.Scatter:
+    """The legend entry: the window, its kind and its p-value."""
+    before, after = short_number(transition.step_before), short_number(transition.step_after)
+    kind = {"none": "not clear"}.get(transition.kind, transition.kind)
+    text = f"largest change, {before} to {after}: {kind}"
+    p = transition.p_value
+    text += f" (p = {p:.2g})" if p is not None and math.isfinite(p) else ""
+    return go.Scatter(
+        x=[None], y=[None], mode="markers", marker=swatch(TRANSITION), name=text, meta="legend"
+    )

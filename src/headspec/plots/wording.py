@@ -1,0 +1,50 @@
+"""What metrics and capabilities are called in figures, and their units."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+METRICS: dict[str, tuple[str, str]] = {
+    "silhouette": ("Silhouette", "no unit, −1 to 1"),
+    "inter_cluster_distance": ("Distance between clusters", "weight norm"),
+    "within_cluster_variance": ("Variance within clusters", "weight norm²"),
+    "separation_ratio": ("Separation ratio, as the study defines it", "1 / weight norm"),
+    "separation_dimensionless": ("Separation, dimensionless", "distance / sd"),
+    "wasserstein": ("Wasserstein distance between clusters", "weight value"),
+    "weight_divergence": ("Divergence from the step before", "weight norm"),
+    "ari_previous": ("Agreement with the step before", "adjusted Rand"),
+    "stability": ("Stability under resampling", "adjusted Rand"),
+    "smallest_cluster": ("Size of the smallest cluster", "heads"),
+}
+"""Metric name to (title of its panel, unit on its axis)."""
+
+
+def metric_words(metric: str) -> tuple[str, str]:
+    """The title and unit of a metric; a readable form of its name where it is not known."""
+    return METRICS.get(metric, (metric.replace("_", " ").capitalize(), "value"))
+
+
+def capability_name(metric: str) -> str:
+    """A capability's name as read by people: `decimal_comparison` is decimal comparison."""
+    return metric.replace("_", " ")
+
+
+def capability_units(capabilities: pd.DataFrame) -> dict[str, str]:
+    """The unit of each capability: the column `unit` where given, else told from its name.
+
+    Losses and gains are in nats per token, values within 0 to 1 are taken as accuracies.
+    """
+    units = {}
+    for metric, rows in capabilities.groupby("metric", sort=False):
+        given = rows["unit"].dropna() if "unit" in rows.columns else pd.Series(dtype=object)
+        values = rows["value"].dropna()
+        if len(given):
+            unit = str(given.iloc[0])
+        elif any(word in str(metric) for word in ("loss", "nats", "gain")):
+            unit = "nats per token"
+        elif len(values) and values.between(0, 1).all():
+            unit = "accuracy (share right)"
+        else:
+            unit = "value"
+        units[str(metric)] = unit
+    return units

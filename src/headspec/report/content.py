@@ -1,0 +1,94 @@
+"""What a report is made of. Every text is plain: whatever looks like HTML is shown as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from headspec.errors import InputError
+
+Verdict = Literal["supported", "not supported", "not decided"]
+
+
+@dataclass(frozen=True)
+class HypothesisVerdict:
+    """A hypothesis, what became of it, and why.
+
+    Attributes:
+        hypothesis: the claim, in a sentence.
+        verdict: `"supported"`, `"not supported"` or `"not decided"`.
+        evidence: the numbers that decided it, in a sentence or two.
+
+    Raises:
+        InputError: for another verdict.
+    """
+
+    hypothesis: str
+    verdict: Verdict
+    evidence: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in get_args(Verdict):
+            raise InputError(
+                expected=f"a verdict out of {', '.join(get_args(Verdict))}",
+                got=f"{self.verdict!r}",
+                fix='Say "not decided" where the evidence does not suffice.',
+            )
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure with its words.
+
+    Attributes:
+        figure: a plotly figure; those of `headspec.plots` also reflow on a phone.
+        title: stands above it; None for the figure's own title.
+        caption: how to read it.
+        alt: the figure in words, for those who do not see it; None for what the plot function
+            wrote.
+    """
+
+    figure: go.Figure
+    title: str | None = None
+    caption: str = ""
+    alt: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table; its first column names the rows.
+
+    Attributes:
+        frame: the rows. The index is not shown.
+        title: stands above it.
+        caption: how to read it.
+        formats: format specifications by column, such as `{"silhouette": ".2f"}`; other numbers
+            get three significant digits, p-values below .001 are shown as such.
+    """
+
+    frame: pd.DataFrame
+    title: str
+    caption: str = ""
+    formats: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A heading with text, then figures and tables.
+
+    Attributes:
+        title: the heading.
+        text: paragraphs, parted by blank lines.
+        figures, tables: shown below the text, in this order.
+        folded: whether the section is closed until the reader opens it.
+    """
+
+    title: str
+    text: str = ""
+    figures: Sequence[ReportFigure] = ()
+    tables: Sequence[ReportTable] = ()
+    folded: bool = False
