@@ -42,7 +42,7 @@ _COMMON: dict[str, Any] = {
     "hidden_size": 64,
     "num_attention_heads": 4,
     "num_hidden_layers": 2,
-    "intermediate_size": 64,
+    "intermediate_size": 96,
     "vocab_size": VOCAB,
     "max_position_embeddings": CONTEXT,
     "bos_token_id": 0,

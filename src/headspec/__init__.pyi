@@ -13,6 +13,9 @@ from .heads import layer_heads as layer_heads
 from .heads import parity_heads as parity_heads
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
+from .lens.models import load_model as load_model
+from .lens.models import wrap_model as wrap_model
+from .lens.weights import head_weights as head_weights
 from .plots import plot_capability_curves as plot_capability_curves
 from .plots import plot_emergence_map as plot_emergence_map
 from .plots import plot_head_projection as plot_head_projection
