@@ -152,7 +152,8 @@ def _alt(cells: pd.DataFrame, *, title: str, alpha: float, which: str) -> str:
     if len(found):
         firsts = found.groupby("layer")["step"].min()
         words += "; first in " + ", ".join(
-            f"layer {int(str(layer))} at step {int(step)}" for layer, step in firsts.items()
+            f"layer {layer} at step {step}"
+            for layer, step in zip(firsts.index.astype(int), firsts, strict=True)
         )
     known = cells.dropna(subset=["excess"])
     if len(known):
