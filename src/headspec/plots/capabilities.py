@@ -42,6 +42,7 @@ def plot_capability_curves(
     unit_of = capability_units(capabilities)
     units = list(dict.fromkeys(unit_of[name] for name in names))
     axis = StepAxis(capabilities["step"].tolist())
+    has_chance = number_column(capabilities, "chance") is not None
     panels = Panels(
         titles=[_panel_title(unit, [n for n in names if unit_of[n] == unit]) for unit in units],
         columns=min(2, len(units)),
@@ -55,6 +56,7 @@ def plot_capability_curves(
         x_title=axis.title,
         y_titles=units,
         alt=_alt(series, unit_of),
+        note="Bars are one standard error over test items." + (" Dotted: chance." * has_chance),
     )
     for i, unit in enumerate(units):
         bounded = {"range": [-0.03, 1.03]} if unit.startswith("accuracy") else {}
@@ -71,7 +73,7 @@ def plot_capability_curves(
         figure.add_traces([t.update(places[name]) for t in _chance(series[name], axis, name, i)])
     for i, name in enumerate(names):
         figure.add_trace(_curve(series[name], axis, name, i).update(places[name]))
-    if "chance" in {trace.meta for trace in figure.data}:
+    if has_chance:
         dotted = {"color": MUTED, "width": 1, "dash": "dot"}
         figure.add_scatter(x=[None], y=[None], mode="lines", line=dotted, name="chance")
     if transition is not None:

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from headspec.errors import InputError
 from headspec.plots.frames import metric_rows, number_column, p_column, usable, whose
-from headspec.plots.palette import BLANK, INK, diverging_axis
+from headspec.plots.palette import BLANK, INK, PAPER, diverging_axis
 from headspec.plots.panels import Panels
 from headspec.plots.steps import short_number
 from headspec.plots.wording import metric_words
@@ -77,6 +77,8 @@ def plot_emergence_map(
         x_title="training step (evenly spaced)",
         y_titles=["layer"],
         alt=_alt(cells, title=title, alpha=alpha, which=which),
+        note="One cell is one layer at one step: the metric minus the mean of its null, in "
+        f"standard deviations of the null. A dot marks {which} below {alpha:g}.",
     )
     limit = float(np.nanmax(np.abs(excess.to_numpy()))) if np.isfinite(excess).any(axis=None) else 1
     figure.add_trace(_heatmap(tables, layers=layers, title=title, which=which))
@@ -138,7 +140,7 @@ def _dots(p: pd.DataFrame, *, layers: list[int], alpha: float) -> go.Scatter:
         x=column.tolist(),
         y=[layers[i] for i in row],
         mode="markers",
-        marker={"color": INK, "size": 5},
+        marker={"color": INK, "size": 6, "line": {"color": PAPER, "width": 1}},
         hoverinfo="skip",
         showlegend=False,
         name="significant",

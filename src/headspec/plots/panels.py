@@ -103,11 +103,13 @@ class Panels:
             layout[self.axis("y", i)] = {"domain": [max(0.0, high - height / inner), high]}
         return layout
 
-    def figure(self, *, title: str, x_title: str, y_titles: Sequence[str], alt: str) -> go.Figure:
+    def figure(
+        self, *, title: str, x_title: str, y_titles: Sequence[str], alt: str, note: str
+    ) -> go.Figure:
         """An empty figure with these panels, titles of panels and axes, and both layouts.
 
-        The narrow layout, the text alternative and the height of the title lie in
-        `layout.meta["headspec"]`.
+        The narrow layout, the text alternative `alt`, the caption `note` and the height of the
+        title lie in `layout.meta["headspec"]`.
         """
         wide, narrow = self.layout(), self.layout(narrow=True)
         figure = go.Figure(layout={"template": TEMPLATE, "title": {"text": title, "y": 1}})
@@ -145,6 +147,11 @@ class Panels:
                 font={"size": 13, "color": INK},
             )
         figure.layout.meta = {
-            "headspec": {"alt": alt, "narrow": narrow, "title_height": TITLE_HEIGHT}
+            "headspec": {
+                "alt": alt,
+                "note": note,
+                "narrow": narrow,
+                "title_height": TITLE_HEIGHT,
+            }
         }
         return figure

@@ -18,8 +18,14 @@ from headspec.plots.steps import choose_steps, short_number
 
 _AXES = {
     "pca": ("first principal component (weight norm)", "second component", "PCA"),
-    "tsne": ("t-SNE 1 (no unit; distances between panels mean nothing)", "t-SNE 2", "t-SNE"),
+    "tsne": ("t-SNE 1 (no unit)", "t-SNE 2", "t-SNE"),
 }
+
+_NOTE = (
+    "Numbers are heads; colour and shape are clusters, which keep their colour from panel to "
+    "panel. Every panel has its own scale and orientation."
+)
+_TSNE_NOTE = " t-SNE keeps neighbours, not distances, and shows clumps in structureless data too."
 
 
 def plot_head_projection(
@@ -67,7 +73,7 @@ def plot_head_projection(
         columns=3,
         narrow_columns=1,
         height=230,
-        narrow_height=230,
+        narrow_height=210,
         gap=64,
         gap_share=0.07,
         narrow_legend_lines=2,
@@ -78,6 +84,7 @@ def plot_head_projection(
         x_title=x_title,
         y_titles=[y_title] * len(shown),
         alt=_alt(clusters[shown], layer=layer, name=name),
+        note=_NOTE + (_TSNE_NOTE if method == "tsne" else ""),
     )
     named: set[int] = set()
     for i, step in enumerate(shown):
@@ -121,7 +128,7 @@ def _trace(first: pd.Series, second: pd.Series, *, label: int, step: int) -> go.
         marker={
             "color": colour,
             "symbol": symbol,
-            "size": 18,
+            "size": 17,
             "line": {"color": MUTED if label < 0 else PAPER, "width": 1},
         },
         cliponaxis=False,

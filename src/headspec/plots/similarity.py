@@ -73,6 +73,9 @@ def plot_similarity_heatmaps(
         x_title="head",
         y_titles=["head"] * len(shown),
         alt=_alt(matrices, layer=layer, order=order),
+        note="Heads in the order of the last step's clusters, parted by lines; the diagonal (1 by "
+        "definition) is blank. The order favours blocks at the last step: only the null says "
+        "whether they are more than that.",
     )
     labels = [str(head) for head in order]
     for i, (step, matrix) in enumerate(matrices.items()):

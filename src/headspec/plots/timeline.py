@@ -67,6 +67,8 @@ def plot_metric_timeline(
         x_title=axis.title,
         y_titles=[metric_words(name)[1] for name in names],
         alt=_alt(series, layer=layer, alpha=alpha),
+        note="Grey: 95 % of what the null gives, its mean dashed. A filled point is significant "
+        f"at the {alpha:g} level. Shaded: the window of largest change.",
     )
     kinds = set()
     for i, (name, each) in enumerate(series.items()):

@@ -47,14 +47,14 @@ class ReportFigure:
     Attributes:
         figure: a plotly figure; those of `headspec.plots` also reflow on a phone.
         title: stands above it; None for the figure's own title.
-        caption: how to read it.
+        caption: how to read it; None for what the plot function wrote.
         alt: the figure in words, for those who do not see it; None for what the plot function
             wrote.
     """
 
     figure: go.Figure
     title: str | None = None
-    caption: str = ""
+    caption: str | None = None
     alt: str | None = None
 
 

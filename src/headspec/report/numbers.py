@@ -53,6 +53,19 @@ def _significant(value: float) -> str:
     return f"{digits}×10{str(int(exponent)).translate(_SUPERSCRIPT)}"
 
 
+def _common_spec(values: pd.Series, column: str) -> str | None:
+    """As many decimals as give the largest number three digits, if that leaves the smallest one.
+
+    None where each number is better written by itself: whole numbers, p-values, wide ranges.
+    """
+    sizes = pd.to_numeric(values).dropna().abs().astype(float)
+    sizes = sizes[sizes > 0]
+    if column in _P_COLUMNS or sizes.empty or sizes.mod(1).eq(0).all():
+        return None
+    decimals = max(0, 2 - math.floor(math.log10(sizes.max())))
+    return f".{decimals}f" if sizes.max() < 1000 and sizes.min() >= 10.0**-decimals else None
+
+
 def table_cells(frame: pd.DataFrame, formats: Mapping[str, str]) -> dict[str, Any]:
     """A frame as text: column names, whether each holds numbers, and rows of cells."""
     columns = [str(name) for name in frame.columns]
@@ -60,10 +73,14 @@ def table_cells(frame: pd.DataFrame, formats: Mapping[str, str]) -> dict[str, An
         bool(pd.api.types.is_numeric_dtype(dtype)) and not pd.api.types.is_bool_dtype(dtype)
         for dtype in frame.dtypes
     ]
+    specs = [
+        formats.get(name) or _common_spec(frame.iloc[:, i], name) if numeric[i] else None
+        for i, name in enumerate(columns)
+    ]
     rows = [
         [
-            number_text(value, column=name, spec=formats.get(name))
-            for name, value in zip(columns, row, strict=True)
+            number_text(value, column=name, spec=spec)
+            for value, name, spec in zip(row, columns, specs, strict=True)
         ]
         for row in frame.itertuples(index=False, name=None)
     ]

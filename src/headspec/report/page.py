@@ -135,7 +135,7 @@ def _figure(shown: ReportFigure, numbering: dict[str, int]) -> dict[str, Any]:
     return {
         "number": numbering["figure"],
         "title": title,
-        "caption": _paragraphs(shown.caption),
+        "caption": _paragraphs(ours.get("note", "") if shown.caption is None else shown.caption),
         "alt": alt,
         "height": layout.get("height", 450),
         "narrow_height": narrow.get("height", layout.get("height", 450)),
