@@ -8,6 +8,7 @@ conversion is transformer-lens's.
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -62,7 +63,9 @@ def build_hooked_transformer(
         }
     )
     trainable = [parameter.requires_grad for parameter in hf_model.parameters()]
-    with explain_failures(hf_model, "HookedTransformer"):
+    with explain_failures(hf_model, "HookedTransformer"), warnings.catch_warnings():
+        # The class was asked for by name: its farewell need not be repeated.
+        warnings.filterwarnings("ignore", "HookedTransformer is deprecated", DeprecationWarning)
         model = lens.HookedTransformer(cfg, tokenizer, move_to_device=False)
         # The path is only asked whether it exists: the model is given.
         state = loading.get_pretrained_state_dict(".", cfg, hf_model, dtype=hf_model.dtype)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from headspec.errors import InputError
+from headspec.lens.hooked_transformer import build_hooked_transformer
 from headspec.lens.pretrained import load_pretrained
 from headspec.lens.processing import (
     Origin,
@@ -147,14 +148,11 @@ def wrap_model(
         device=hf_model.device,
     )
     before = None if exact else probe_log_probs(hf_model, tokens)
-    if model_class == "hooked_transformer":
-        from headspec.lens.hooked_transformer import build_hooked_transformer
-
-        model, flags = build_hooked_transformer(
-            hf_model, tokenizer, processing=processing, name=name
-        )
-    else:
-        model, flags = _build_bridge(hf_model, tokenizer, processing=processing, name=name)
+    # Construction draws random initial weights, which the loaded ones then replace.
+    devices = [hf_model.device] if hf_model.device.type == "cuda" else []
+    build = build_hooked_transformer if model_class == "hooked_transformer" else _build_bridge
+    with torch.random.fork_rng(devices=devices):
+        model, flags = build(hf_model, tokenizer, processing=processing, name=name)
     model.eval()
     if before is not None:
         what = f"{type(model).__name__} with processing={processing!r}"

@@ -10,6 +10,7 @@ import torch
 
 from headspec.errors import (
     CheckpointError,
+    HeadspecError,
     HubUnreachableError,
     StepNotFoundError,
     UnsupportedArchitectureError,
@@ -74,7 +75,9 @@ def load_pretrained(
         )
         has_tokenizer = not local or any((Path(source) / f).is_file() for f in _TOKENIZER_FILES)
         tokenizer = AutoTokenizer.from_pretrained(source, **options) if has_tokenizer else None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # transformers raises either for missing files
+        if isinstance(error, HeadspecError):
+            raise
         raise _explain(error, name_or_path, step=step, local=local) from error
     model, info = loaded
     absent = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
@@ -123,7 +126,7 @@ def _language_model_kind(config: Any) -> str:
     )
 
 
-def _explain(error: OSError, name: str, *, step: int | None, local: bool) -> Exception:
+def _explain(error: Exception, name: str, *, step: int | None, local: bool) -> Exception:
     from huggingface_hub.errors import RevisionNotFoundError
 
     first = str(error).strip().splitlines()[0]
