@@ -16,6 +16,7 @@ from .layouts import Layout as Layout
 from .lens.models import load_model as load_model
 from .lens.models import wrap_model as wrap_model
 from .lens.weights import head_weights as head_weights
+from .measures import ClusterMeasure as ClusterMeasure
 from .plots import plot_capability_curves as plot_capability_curves
 from .plots import plot_emergence_map as plot_emergence_map
 from .plots import plot_head_projection as plot_head_projection
@@ -34,6 +35,9 @@ from .stats import bootstrap_interval as bootstrap_interval
 from .stats import false_discovery_rate as false_discovery_rate
 from .stats import permutation_p as permutation_p
 from .stats import summarise_null as summarise_null
+from .sweep import SweepError as SweepError
+from .sweep import UnverifiedSuiteWarning as UnverifiedSuiteWarning
+from .sweep import sweep as sweep
 from .weights.cluster_algorithm import ClusterOptions as ClusterOptions
 from .weights.cluster_comparison import ClusterComparison as ClusterComparison
 from .weights.cluster_comparison import compare_clusters as compare_clusters
