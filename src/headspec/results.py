@@ -73,8 +73,10 @@ def tidy(
         if name in columns:
             column = columns[name].astype(object).where(columns[name].notna(), column)
         columns[name] = column.infer_objects()
-    missing = pd.Series([None] * len(frame), dtype=object)
-    standard = {name: _tidy_column(name, columns.pop(name, missing)) for name in TIDY_COLUMNS}
+    standard = {
+        name: _tidy_column(name, columns.pop(name)) if name in columns else _missing(name, frame)
+        for name in TIDY_COLUMNS
+    }
     return pd.DataFrame({**standard, **columns}, index=pd.RangeIndex(len(frame)))
 
 
@@ -85,13 +87,26 @@ def _plain(value: Any) -> Any:
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
-def _tidy_column(name: str, column: pd.Series) -> pd.Series:
-    column = column.astype(object).where(column.notna(), None)
+def _missing(name: str, frame: pd.DataFrame) -> pd.Series:
+    if name in _TEXT_COLUMNS or name in _INTEGER_COLUMNS:
+        return pd.Series([None] * len(frame), dtype=_tidy_dtype(name))
+    return pd.Series(np.full(len(frame), np.nan))
+
+
+def _tidy_dtype(name: str) -> Any:
     if name in _TEXT_COLUMNS:
-        text = pd.Series(["a"]).dtype  # str from pandas 3 on, object before
-        return column.astype(text)
+        return pd.Series(["a"]).dtype  # str from pandas 3 on, object before
+    return pd.Int64Dtype() if name in _INTEGER_COLUMNS else np.dtype("float64")
+
+
+def _tidy_column(name: str, column: pd.Series) -> pd.Series:
+    dtype = _tidy_dtype(name)
+    if column.dtype == dtype and dtype != np.dtype(object):
+        return column
+    if not (isinstance(column.dtype, np.dtype) and column.dtype.kind in "biu"):
+        column = column.astype(object).where(column.notna(), None)
     try:
-        return column.astype("Int64" if name in _INTEGER_COLUMNS else "float64")
+        return column.astype(dtype)
     except (TypeError, ValueError) as error:
         kind = "whole numbers" if name in _INTEGER_COLUMNS else "numbers"
         raise InputError(
