@@ -26,7 +26,6 @@ _PENALTY = {
     ("trend", True): 13.5,
 }
 _MIN_SIZE = {"level": 2, "trend": 3}
-_COST = {"level": "l2", "trend": "linear"}
 
 
 @dataclass(frozen=True)
@@ -81,11 +80,11 @@ def changepoints(
     *,
     segments: Segments = "level",
     axis: Axis = "log_step",
-    noise_sd: float | None = None,
-    penalty: float | None = None,
+    noise_sd: float | int | None = None,
+    penalty: float | int | None = None,
     dtype: DType = "float32",
 ) -> Changepoints:
-    """Cut a curve into segments by PELT, `ruptures.Pelt` with cost `l2` or `linear`.
+    """Cut a curve into segments by PELT as `ruptures` has it, with the cost `l2` or `linear`.
 
     Minimises squared error + penalty x cuts, exactly as `ruptures` does, with segments of two
     (level) or three (trend) checkpoints at least. On normal noise (level), and on straight drift
@@ -125,8 +124,6 @@ def changepoints(
         >>> changepoints(frame, "score", axis="step").steps_after.tolist()
         [5000, 10000]
     """
-    from ruptures import Pelt
-
     size = _MIN_SIZE[segments]
     curve = read_curve(frame, metric, min_points=max(2 * size, 5))
     if noise_sd is not None and not noise_sd > 0:
@@ -140,8 +137,8 @@ def changepoints(
     cuts: list[int] = []
     if np.ptp(curve.values) > floor:
         signal = _signal(curve, positions, segments) / noise  # squared gains near 1
-        search = Pelt(model=_COST[segments], min_size=size, jump=1).fit(signal)
-        cuts = [int(cut) for cut in search.predict(pen=per_cut)[:-1]]
+        found = _search(segments).fit(signal).predict(pen=float(per_cut)) or []
+        cuts = [int(cut) for cut in found[:-1]]  # the last is the end of the curve
     return Changepoints(
         metric=metric,
         model=curve.model,
@@ -156,6 +153,15 @@ def changepoints(
         axis=axis,
         n=len(curve.steps),
     )
+
+
+def _search(segments: Segments):
+    from ruptures import KernelCPD, Pelt  # slow to import
+
+    size = _MIN_SIZE[segments]
+    if segments == "level":  # the l2 cost, in C
+        return KernelCPD(kernel="linear", min_size=size, jump=1)
+    return Pelt(model="linear", min_size=size, jump=1)
 
 
 def _signal(

@@ -54,7 +54,11 @@ def axis_positions(steps: Int[np.ndarray, " step"], name: Axis) -> Float[np.ndar
 
 
 def read_curve(
-    frame: pd.DataFrame, metric: str, *, noise_sd: float | str | None = None, min_points: int = 3
+    frame: pd.DataFrame,
+    metric: str,
+    *,
+    noise_sd: float | int | str | None = None,
+    min_points: int = 3,
 ) -> Curve:
     """Take one metric out of a tidy frame.
 
@@ -145,7 +149,7 @@ def _number(value) -> float:
 
 
 def _noise(
-    rows: pd.DataFrame, noise_sd: float | str | None, metric: str
+    rows: pd.DataFrame, noise_sd: float | int | str | None, metric: str
 ) -> Float[np.ndarray, " step"] | None:
     if noise_sd is None:
         return None

@@ -114,8 +114,8 @@ def emergence_step(
     frame: pd.DataFrame,
     metric: str,
     *,
-    chance: float,
-    se: float | str | None = None,
+    chance: float | int,
+    se: float | int | str | None = None,
     direction: Direction = "rise",
     sustained: bool = True,
     alpha: float = 0.05,
@@ -184,9 +184,9 @@ def emergence_step(
     status: Status = "lost" if lost else "never"
     if first is not None:
         status = "emerged" if first else "at_first_step"
-    fit = sigmoid_of(curve, level=1 - alpha)
-    if status != "emerged":
-        fit = SigmoidFit(*[np.nan] * 7, level=1 - alpha, n=len(above))
+    fit = SigmoidFit(*[np.nan] * 7, level=1 - alpha, n=len(above))
+    if status == "emerged":
+        fit = sigmoid_of(curve, level=1 - alpha)
     return Emergence(
         metric=metric,
         model=curve.model,

@@ -45,7 +45,7 @@ class SigmoidFit:
 
 
 def fit_sigmoid(
-    frame: pd.DataFrame, metric: str, *, se: float | str | None = None, level: float = 0.95
+    frame: pd.DataFrame, metric: str, *, se: float | int | str | None = None, level: float = 0.95
 ) -> SigmoidFit:
     """Least-squares logistic curve on log(1 + step), by `scipy.optimize.curve_fit`.
 
@@ -124,30 +124,31 @@ def _weights(curve: Curve) -> Float[np.ndarray, " step"] | None:
 def _best_fit(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """The best of several starts, on values from 0 to 1; None where a constant does as well."""
-    gaps, span = np.diff(x), float(x[-1] - x[0])
-    narrow, wide = np.log(gaps.min() / 10), np.log(2 * span)
-    bounds = ([-1, -3, x[0], narrow], [2, 3, x[-1], wide])
-    scale = np.ones_like(y) if weights is None else weights
-    best, least = None, float((((y - np.average(y, weights=scale**-2)) / scale) ** 2).sum())
-    rise = np.sign(y[-(len(y) // 3) :].mean() - y[: len(y) // 3].mean()) or 1.0
-    for middle in np.quantile(x, [0.2, 0.35, 0.5, 0.65, 0.8]):
-        for log_scale in np.log([span / 40, span / 10]):
-            start = [
-                float(rise < 0),
-                rise,
-                middle,
-                float(np.clip(log_scale, narrow + 0.1, wide - 0.1)),
-            ]
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", OptimizeWarning)
-                    fit, covariance = curve_fit(
-                        _logistic, x, y, start, sigma=weights, bounds=bounds, maxfev=2000
-                    )
-            except RuntimeError:  # no convergence from this start
-                continue
-            residuals = y - _logistic(x, *fit)
-            if (loss := float(((residuals / scale) ** 2).sum())) < least * (1 - 1e-9):
-                best, least = (fit, covariance, residuals), loss
+    """From the best point of a grid; y from 0 to 1. None where a constant does as well."""
+    span, scale = float(x[-1] - x[0]), np.ones_like(y) if weights is None else weights
+    bounds = ([-1, -3, x[0], np.log(np.diff(x).min() / 10)], [2, 3, x[-1], np.log(2 * span)])
+    start = np.clip(_grid_start(x, y, scale), np.add(bounds[0], 1e-6), np.add(bounds[1], -1e-6))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OptimizeWarning)
+            fit, covariance = curve_fit(_logistic, x, y, start, sigma=weights, bounds=bounds)
+    except RuntimeError:  # no convergence
+        return None
+    residuals = y - _logistic(x, *fit)
+    constant = (y - np.average(y, weights=scale**-2)) / scale
+    if ((residuals / scale) ** 2).sum() >= (constant**2).sum() * (1 - 1e-9):
+        return None
+    return fit, covariance, residuals
+
+
+def _grid_start(x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> list[float]:
+    """Best of a grid of middles and widths, where low and rise are a straight line fit."""
+    middles = np.concatenate([(x[1:] + x[:-1]) / 2, x[1:-1]])
+    best, least = [0.0, 1.0, float(np.median(x)), 0.0], np.inf
+    for log_scale in np.log((x[-1] - x[0]) / np.array([100, 40, 20, 10, 5, 2.5])):
+        for middle in middles:
+            shape = np.stack([np.ones_like(x), _logistic(x, 0, 1, middle, log_scale)], axis=1)
+            linear, loss, rank, _ = np.linalg.lstsq(shape / scale[:, None], y / scale, rcond=None)
+            if rank == 2 and loss[0] < least:
+                best, least = [*linear.tolist(), float(middle), float(log_scale)], float(loss[0])
     return best

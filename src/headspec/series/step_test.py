@@ -19,37 +19,39 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from headspec.series.curve import Axis, Curve
+from headspec.series.curve import Axis
 
 Drift = Literal["both", "axis"]
 MIN_POINTS = 6
 _MIN_SIDE = 2  # points on either side of a jump: one point alone is an outlier, not a level
+_TINY = float(np.finfo(float).tiny)
 _MIN_RAMP = 3  # intervals: a change spread over so many or more is not sudden
 
 
 @dataclass(frozen=True)
-class StepTest:
-    """The best sustained jump of a curve.
+class StepTests:
+    """The best sustained jump of each of several curves over the same steps.
 
     Attributes:
-        p_jump: chance of a jump this clear, better than every ramp, from drift and noise.
-        p_change: chance of so clear a trend, jump or ramp from noise alone.
-        before: index of the last point before the jump.
-        size: fitted height of the jump, in the unit of the metric.
-        share: height over the range of the fitted drift and jump, 0 to 1.
-        noise_sd: standard deviation left by the better of jump and ramp; the known one if known.
-        drift: the fitted drift, `step`.
+        p_jump: chance of a jump this clear, better than every ramp, from drift and noise, `curve`.
+        p_change: chance of so clear a trend, jump or ramp from noise alone, `curve`.
+        before: index of the last point before the jump, `curve`.
+        size: fitted height of the jump, in the unit of the metric, `curve`.
+        share: height over the range of the fitted drift and jump, 0 to 1, `curve`.
+        noise_sd: standard deviation left by the better of jump and ramp; the root mean square of
+            the known ones if known, `curve`.
+        drift: the fitted drift, `curve step`.
     """
 
-    p_jump: float
-    p_change: float
-    before: int
-    size: float
-    share: float
-    noise_sd: float
-    drift: Float[np.ndarray, " step"]
+    p_jump: Float[np.ndarray, " curve"]
+    p_change: Float[np.ndarray, " curve"]
+    before: Int[np.ndarray, " curve"]
+    size: Float[np.ndarray, " curve"]
+    share: Float[np.ndarray, " curve"]
+    noise_sd: Float[np.ndarray, " curve"]
+    drift: Float[np.ndarray, "curve step"]
 
 
 @dataclass(frozen=True)
@@ -64,59 +66,65 @@ class _Design:
     changes: np.ndarray  # point, shape: trends, jumps and ramps less their mean
 
 
-def run_step_test(
-    curve: Curve,
+def run_step_tests(
+    values: Float[np.ndarray, "curve step"],
+    steps: Int[np.ndarray, " step"],
     *,
+    noise_sd: Float[np.ndarray, " step"] | None,
     axis: Axis,
     drift: Drift,
     n_null: int,
     seed: int,
     floor: float,
-) -> StepTest:
-    """Fit jumps and ramps to a curve of `MIN_POINTS` points or more.
+) -> StepTests:
+    """Fit jumps and ramps to curves of `MIN_POINTS` points or more.
 
     Args:
-        curve: the curve; with `noise_sd` the statistic is the fit gained over known noise.
+        values: the curves, `curve step`.
+        steps: increasing.
+        noise_sd: known noise of each point, above zero; then the statistic is the fit gained in
+            units of that noise, which is taken to be normal.
         axis: along which ramps are straight.
         drift: `"both"` allows drift along step and log step at once, `"axis"` only along `axis`.
         n_null: simulated noise curves for each of the three kinds of noise.
         seed: of the simulation.
         floor: differences below this are rounding; a curve that drift fits so well has no jump.
     """
-    sds = None if curve.noise_sd is None else tuple(curve.noise_sd.tolist())
-    key = (tuple(curve.steps.tolist()), axis, drift, sds)
-    design = _design(*key)
-    scale = np.ones(len(curve.steps)) if curve.noise_sd is None else curve.noise_sd
-    y = (curve.values - curve.values.mean()) / scale
-    left = _residual(design.drift, y[:, None])
-    known = sds is not None
-    null_jump, null_change = _null(*key, n_null, seed)
-    flat = np.sqrt((left**2).mean()) <= np.max(floor / scale)
-    jump = 0.0 if flat else float(_jump_statistic(design, left, known)[0])
-    change = float(_change_statistic(design, y[:, None], known)[0])
+    known = noise_sd is not None
+    scale = np.ones(len(steps)) if noise_sd is None else noise_sd
+    key = (tuple(steps.tolist()), axis, drift, tuple(scale.tolist()) if known else None)
+    design, (null_jump, null_change) = _design(*key), _null(*key, n_null, seed)
+    mean = values.mean(axis=1)
+    y = (values - mean[:, None]).T / scale[:, None]
+    left = _residual(design.drift, y)
+    flat = np.sqrt((left**2).mean(axis=0)) <= np.max(floor / scale)
+    jump = np.where(flat, 0.0, _jump_statistic(design, left, known))
 
-    coefficients = design.jumps.T @ left[:, 0]
-    best = int(np.abs(coefficients).argmax())
-    size = float(coefficients[best] / design.jump_norms[best])
-    fitted = (y - left[:, 0] + design.jumps[:, best] * coefficients[best]) * scale
-    fitted += curve.values.mean()
-    gained = max(coefficients[best] ** 2, float(((design.ramps.T @ left) ** 2).max()))
-    freedom = max(len(y) - design.drift.shape[1] - 1, 1)
-    noise = np.sqrt(max(float((left**2).sum()) - gained, 0.0) / freedom)
-    return StepTest(
+    fits = design.jumps.T @ left
+    best, each = np.abs(fits).argmax(axis=0), np.arange(len(values))
+    fit = fits[best, each]
+    size = fit / design.jump_norms[best]
+    fitted = (y - left + design.jumps[:, best] * fit) * scale[:, None]
+    gained = np.maximum(fit**2, ((design.ramps.T @ left) ** 2).max(axis=0))
+    freedom = max(len(steps) - design.drift.shape[1] - 1, 1)
+    noise = np.sqrt(np.maximum((left**2).sum(axis=0) - gained, 0.0) / freedom)
+    return StepTests(
         p_jump=_p(jump, null_jump),
-        p_change=_p(change, null_change),
+        p_change=_p(_change_statistic(design, y, known), null_change),
         before=best + _MIN_SIDE - 1,
         size=size,
-        share=float(min(abs(size) / max(np.ptp(fitted), np.finfo(float).tiny), 1.0)),
-        noise_sd=float(noise if not known else np.sqrt(np.mean(scale**2))),
-        drift=(y - left[:, 0]) * scale + curve.values.mean(),
+        share=np.minimum(np.abs(size) / np.maximum(np.ptp(fitted, axis=0), _TINY), 1.0),
+        noise_sd=np.full(len(values), np.sqrt(np.mean(scale**2))) if known else noise,
+        drift=((y - left) * scale[:, None]).T + mean[:, None],
     )
 
 
-def _p(statistic: float, null: Float[np.ndarray, "noise draw"]) -> float:
-    reached = (null >= statistic * (1 - 1e-9)).sum(axis=1)
-    return float((1 + reached.max()) / (1 + null.shape[1]))
+def _p(
+    statistic: Float[np.ndarray, " curve"], null: Float[np.ndarray, "noise draw"]
+) -> Float[np.ndarray, " curve"]:
+    """Share of noise that reaches the statistic, for the noise that does so most often."""
+    below = [np.searchsorted(draws, statistic * (1 - 1e-9)) for draws in null]
+    return (1 + null.shape[1] - np.min(below, axis=0)) / (1 + null.shape[1])
 
 
 def _residual(basis: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -126,7 +134,7 @@ def _residual(basis: np.ndarray, columns: np.ndarray) -> np.ndarray:
 def _jump_statistic(design: _Design, left: np.ndarray, known: bool) -> np.ndarray:
     jump = ((design.jumps.T @ left) ** 2).max(axis=0)
     ramp = ((design.ramps.T @ left) ** 2).max(axis=0)
-    total = np.maximum((left**2).sum(axis=0), np.finfo(float).tiny)
+    total = np.maximum((left**2).sum(axis=0), _TINY)
     sudden = jump > ramp + 1e-12 * total
     return np.where(sudden, jump if known else jump / total, 0.0)
 
@@ -134,7 +142,7 @@ def _jump_statistic(design: _Design, left: np.ndarray, known: bool) -> np.ndarra
 def _change_statistic(design: _Design, y: np.ndarray, known: bool) -> np.ndarray:
     left = _residual(design.constant, y)
     best = ((design.changes.T @ left) ** 2).max(axis=0)
-    return best if known else best / np.maximum((left**2).sum(axis=0), np.finfo(float).tiny)
+    return best if known else best / np.maximum((left**2).sum(axis=0), _TINY)
 
 
 def _basis(columns: list[np.ndarray], scale: np.ndarray) -> np.ndarray:
@@ -192,7 +200,7 @@ def _null(
     n_null: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both statistics on noise alone, `noise draw`; known noise is taken to be normal."""
+    """Both statistics on noise alone, sorted, `noise draw`; known noise is taken to be normal."""
     design, shape = _design(steps, axis, drift, sds), (len(steps), n_null)
     rng = np.random.default_rng(seed)
     draws = [rng.standard_normal(shape)]
@@ -201,4 +209,4 @@ def _null(
     known = sds is not None
     jump = [_jump_statistic(design, _residual(design.drift, d), known) for d in draws]
     change = [_change_statistic(design, d, known) for d in draws]
-    return np.stack(jump), np.stack(change)
+    return np.sort(jump, axis=1), np.sort(change, axis=1)

@@ -11,7 +11,7 @@ import pandas as pd
 from headspec.errors import InputError
 from headspec.results import tidy
 from headspec.series.curve import Axis, Curve, DType, read_curve
-from headspec.series.step_test import MIN_POINTS, Drift, StepTest, run_step_test
+from headspec.series.step_test import MIN_POINTS, Drift, StepTests, run_step_tests
 
 Kind = Literal["sudden", "gradual", "none"]
 
@@ -109,9 +109,9 @@ def find_transition(
     frame: pd.DataFrame,
     metric: str,
     *,
-    threshold: float = 0.2,
+    threshold: float | int = 0.2,
     axis: Axis = "log_step",
-    noise_sd: float | str | None = None,
+    noise_sd: float | int | str | None = None,
     drift: Drift = "both",
     min_share: float = 0.5,
     alpha: float = 0.05,
@@ -177,19 +177,30 @@ def find_transition(
         return replace(found, reason=f"all variation is below the resolution of {dtype}")
     if found.n < MIN_POINTS:
         return replace(found, reason=f"{found.n} steps are too few to test, {MIN_POINTS} needed")
-    test = run_step_test(curve, axis=axis, drift=drift, n_null=n_null, seed=seed, floor=floor)
+    test = run_step_tests(
+        curve.values[None],
+        curve.steps,
+        noise_sd=curve.noise_sd,
+        axis=axis,
+        drift=drift,
+        n_null=n_null,
+        seed=seed,
+        floor=floor,
+    )
+    p_jump, p_change, share = (float(x[0]) for x in (test.p_jump, test.p_change, test.share))
+    kind, reason = transition_verdict(p_jump, p_change, share, alpha, min_share)
     null_mean, null_sd = _null_of_largest_change(test, n_null, seed)
-    kind, reason = transition_verdict(test.p_jump, test.p_change, test.share, alpha, min_share)
+    before = int(test.before[0])
     return replace(
         found,
         kind=kind,
         reason=reason,
-        p_value=test.p_jump,
-        p_change=test.p_change,
-        jump_before=int(curve.steps[test.before]),
-        jump_after=int(curve.steps[test.before + 1]),
-        jump_size=test.size,
-        jump_share=test.share,
+        p_value=p_jump,
+        p_change=p_change,
+        jump_before=int(curve.steps[before]),
+        jump_after=int(curve.steps[before + 1]),
+        jump_size=float(test.size[0]),
+        jump_share=share,
         null_mean=null_mean,
         null_sd=null_sd,
     )
@@ -258,17 +269,18 @@ def _largest_change(
     )
 
 
-def _null_of_largest_change(test: StepTest, n_null: int, seed: int) -> tuple[float, float]:
-    noise = np.random.default_rng(seed).standard_normal((len(test.drift), n_null)) * test.noise_sd
-    largest = np.abs(np.diff(test.drift[:, None] + noise, axis=0)).max(axis=0)
+def _null_of_largest_change(test: StepTests, n_null: int, seed: int) -> tuple[float, float]:
+    drift, sd = test.drift[0], float(test.noise_sd[0])
+    noise = np.random.default_rng(seed).standard_normal((len(drift), n_null)) * sd
+    largest = np.abs(np.diff(drift[:, None] + noise, axis=0)).max(axis=0)
     return float(largest.mean()), float(largest.std())
 
 
-def _check(*, alpha: float, min_share: float, n_null: int, threshold: float) -> None:
+def _check(*, alpha: float, min_share: float, n_null: int, threshold: float | int) -> None:
     right = {
-        "alpha": (alpha, 0 < alpha < 1, "between 0 and 1"),
+        "alpha": (alpha, 0 < alpha < 1, "above 0 and below 1"),
         "min_share": (min_share, 0 <= min_share <= 1, "from 0 to 1"),
-        "n_null": (n_null, n_null * alpha >= 1, f"at least {1 / alpha:.0f} at this alpha"),
+        "n_null": (n_null, n_null * alpha >= 1, "of at least 1 / alpha"),
         "threshold": (threshold, threshold >= 0, "from 0 up"),
     }
     for name, (value, ok, wanted) in right.items():
