@@ -38,8 +38,8 @@ def head_weights(model: torch.nn.Module, layer: int) -> HeadWeights:
 
     Raises:
         InputError: another kind of model, or a layer it does not have.
-        UnsupportedArchitectureError: attention of a kind that has no query, key, value and output
-            matrices per head.
+        UnsupportedArchitectureError: attention that has no query, key, value and output matrices
+            per head, or rotary embeddings of an architecture without a layout.
 
     Example:
         >>> model = load_model("EleutherAI/pythia-70m")  # doctest: +SKIP
@@ -161,6 +161,12 @@ def _rotary(cfg: Any, config: Mapping[str, Any], layer: int) -> Rotary | None:
         return rotary_of_config(config, layer=layer)
     if getattr(cfg, "positional_embedding_type", None) != "rotary":
         return None
+    if config:  # a Bridge does not say which dimensions turn together
+        raise UnsupportedArchitectureError(
+            expected=f"rotary embeddings of a known kind ({', '.join(sorted(LAYOUTS))})",
+            got=repr(config.get("model_type")),
+            fix="Add a row for it to headspec.layouts.LAYOUTS.",
+        )
     return Rotary(
         dim=int(getattr(cfg, "rotary_dim", None) or cfg.d_head),
         base=float(getattr(cfg, "rotary_base", None) or 10000.0),
