@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from headspec.checkpoints import readers
 from headspec.checkpoints.source import Source
 from headspec.errors import CheckpointError
 
@@ -21,7 +22,7 @@ def build_model(
     Args:
         source: where the checkpoints lie.
         step: training step.
-        tokenizer: of the run.
+        tokenizer: of the run; None for a model that is only given token ids.
         dtype: of the model; None: float32, whatever the checkpoint stores.
         **kwargs: of `headspec.lens.models.wrap_model`.
 
@@ -37,14 +38,15 @@ def build_model(
     )
     named = getattr(transformers, (config.architectures or ["none"])[0], None)
     model_class = named or transformers.AutoModelForCausalLM
-    dtype = dtype if dtype is not None else torch.float32
-    loaded: Any = model_class.from_pretrained(
-        source.model_folder(step),
-        config=config,
-        dtype=dtype,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    with readers.explained(source.label(step)):
+        loaded: Any = model_class.from_pretrained(
+            source.model_folder(step),
+            config=config,
+            dtype=dtype if dtype is not None else torch.float32,
+            attn_implementation="eager",
+            local_files_only=True,
+            output_loading_info=True,
+        )
     model, info = loaded
     lacking = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
     if lacking:
@@ -54,4 +56,4 @@ def build_model(
             fix="The checkpoint is incomplete or its config.json is another model's: run "
             "suite.verify().",
         )
-    return wrap_model(model.eval(), tokenizer, dtype=dtype, **kwargs)
+    return wrap_model(model.eval(), tokenizer, name=source.name, step=step, **kwargs)

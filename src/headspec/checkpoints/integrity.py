@@ -13,6 +13,7 @@ import torch
 
 from headspec.checkpoints import readers
 from headspec.checkpoints.hub import HubSource
+from headspec.checkpoints.hub_repo import content_of
 from headspec.checkpoints.source import Source
 from headspec.checkpoints.trajectory import (
     Sampler,
@@ -142,10 +143,14 @@ def _inspect_headers(source: Source, one: _Inspection, names: Iterable[str]) -> 
             one.problems.append(f"{name} lacks {len(lost)} tensors of the index: {lost[0]} ...")
 
 
-def _inspect_values(source: Source, one: _Inspection, names: Iterable[str]) -> None:
+def _inspect_values(source: Source, one: _Inspection, names: Sequence[str]) -> None:
     """Count NaN and Inf, and take the sample that distances are computed from."""
     one.n_nan = one.n_inf = 0
     paths = [source.fetch(one.step, name) for name in names]
+    for path, name in zip(paths, names, strict=True):
+        listed = source.file_hash(one.step, name)
+        if isinstance(source, HubSource) and content_of(path, listed) != listed:
+            one.problems.append(f"other content in the cache than the Hub lists: {path}")
     for path in paths:
         if path.suffix != ".safetensors":
             one.shapes.update(readers.tensor_shapes(path))
@@ -216,9 +221,11 @@ def _compare_neighbours(found: Sequence[_Inspection]) -> dict[int, dict[str, flo
         index=[one.step for one in line],
     )
     for position in find_misplaced(distances):
+        beside = line[max(0, position - 1) : position] + line[position + 1 : position + 2]
         others = np.where(np.arange(len(line)) == position, np.inf, distances[position])
         line[position].problems.append(
-            "distance from neighbouring steps out of line: the weights lie nearest to those of "
-            f"step {line[int(np.argmin(others))].step}"
+            "distance out of line with its neighbours, step "
+            f"{' and step '.join(str(one.step) for one in beside)}; the weights lie nearest to "
+            f"those of step {line[int(np.argmin(others))].step}"
         )
     return {int(step): row for step, row in table.to_dict("index").items()}  # pyright: ignore

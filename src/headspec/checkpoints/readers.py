@@ -111,14 +111,14 @@ def pack_tensor(name: str, spec: TensorSpec, data: bytes) -> bytes:
 
 def unpack_tensor(packed: bytes, *, origin: str) -> Tensor:
     """The tensor that `pack_tensor` packed."""
-    with _explained(origin):
+    with explained(origin):
         (tensor,) = safetensors.torch.load(packed).values()
     return tensor
 
 
 def read_header(path: Path) -> Header:
     """The header of a safetensors file on disk (which may be shorter than the header says)."""
-    with _explained(str(path)), path.open("rb") as file:
+    with explained(str(path)), path.open("rb") as file:
         first = file.read(8)
         rest = file.read(header_length(first, origin=str(path)) - 8)
     return parse_header(first + rest, origin=str(path))
@@ -146,7 +146,7 @@ def read_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
         CheckpointError: the file is missing, truncated, damaged, or lacks a tensor.
     """
     wanted = list(names)
-    with _explained(str(path)):
+    with explained(str(path)):
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 _require(wanted, file.keys(), path)
@@ -158,7 +158,7 @@ def read_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
 
 def iterate_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of a file, one at a time, so that memory holds one tensor and not the file."""
-    with _explained(str(path)):
+    with explained(str(path)):
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - the handle is not a mapping
@@ -182,7 +182,7 @@ def parse_index(text: str, *, origin: str) -> dict[str, str]:
 
 
 def _load_bin(path: Path) -> dict[str, Tensor]:
-    with _explained(str(path)), warnings.catch_warnings():
+    with explained(str(path)), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # storages of old files, inside torch
         try:
             stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -196,7 +196,7 @@ def _load_bin(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _explained(origin: str) -> Iterator[None]:
+def explained(origin: str) -> Iterator[None]:
     """Whatever readers raise about a file, as a CheckpointError that names it."""
     try:
         yield

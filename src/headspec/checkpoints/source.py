@@ -14,7 +14,13 @@ from torch import Tensor
 from headspec.checkpoints import readers
 from headspec.errors import CheckpointError
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+)
 """Any of these in a folder means that a tokenizer lies there."""
 
 

@@ -18,6 +18,7 @@ from headspec.checkpoints.naming import in_order, match_names, no_match
 from headspec.checkpoints.opening import open_source
 from headspec.checkpoints.source import Source
 from headspec.checkpoints.steps import check_steps
+from headspec.errors import CheckpointError, HubUnreachableError
 from headspec.head_weights import HeadWeights
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def open_suite(
         offline: use only what is cached, as `HF_HUB_OFFLINE=1` does for everything.
 
     Returns:
-        The suite. Nothing but the list of steps has been read.
+        The suite; only the list of steps has been read.
 
     Raises:
         InputError: no such folder, or nothing in it is named like a step.
@@ -70,10 +71,10 @@ def open_suite(
 class CheckpointSuite:
     """The checkpoints of one training run; open one with `open_suite`.
 
-    A suite can be pickled: it carries the steps and where they lie, not the weights.
+    A pickled suite carries the steps and where they lie, not the weights.
 
     Attributes:
-        source: where the checkpoints lie.
+        source: where they lie.
     """
 
     def __init__(self, source: Source) -> None:
@@ -94,7 +95,7 @@ class CheckpointSuite:
     @property
     def n_layers(self) -> int:
         """Number of layers (of the newest step)."""
-        return layouts.n_layers(self.config(self.steps[-1]))
+        return self.checkpoint(self.steps[-1]).n_layers
 
     @property
     def n_heads(self) -> int:
@@ -113,8 +114,7 @@ class CheckpointSuite:
 
             folder = self.source.tokenizer_folder()
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        assert self._tokenizer is not None
-        return self._tokenizer
+        return self._tokenizer  # pyright: ignore[reportReturnType]
 
     def config(self, step: int) -> dict[str, Any]:
         """config.json of a step."""
@@ -127,9 +127,9 @@ class CheckpointSuite:
     def head_weights(self, step: int, layer: int) -> HeadWeights:
         """The attention heads of one layer, reading only the tensors that hold them.
 
-        Nothing is processed and the dtype is the stored one: the numbers are bit for bit those of
-        the file. From the Hub, layer 6 of pythia-160m (float16) costs about 5 MB and a few
-        requests instead of the whole file, and nothing the second time.
+        Unprocessed and in the stored dtype: bit for bit the file's numbers. From the Hub, layer 6
+        of pythia-160m (float16) costs about 5 MB and a few requests instead of the whole file, and
+        nothing the second time.
 
         Args:
             step: training step.
@@ -141,8 +141,8 @@ class CheckpointSuite:
             UnsupportedArchitectureError: no layout is known.
         """
         config = self.config(step)
-        names = layouts.head_tensor_names(config, layer, self.source.weight_map(step))
-        tensors = self.source.read(step, names.values())
+        names = layouts.head_tensor_names(config, layer, self.source.weight_map(step)).values()
+        tensors = self.source.read(step, names)
         return layouts.head_weights_from_tensors(
             config, layer, tensors, model=self.name, step=int(step)
         )
@@ -174,7 +174,8 @@ class CheckpointSuite:
     def model(self, step: int, **kwargs: Any) -> Any:
         """The checkpoint as a hooked model, built anew at every call.
 
-        From the Hub this downloads all weights of the step.
+        From the Hub this downloads all weights of the step. A run without a tokenizer gives a
+        model that takes token ids only.
 
         Args:
             step: training step.
@@ -182,17 +183,21 @@ class CheckpointSuite:
         """
         from headspec.checkpoints.building import build_model
 
-        return build_model(self.source, self._one(step), self.tokenizer, **kwargs)
+        step = self._one(step)
+        try:
+            tokenizer = self.tokenizer
+        except HubUnreachableError:
+            raise
+        except CheckpointError:
+            tokenizer = None
+        return build_model(self.source, step, tokenizer, **kwargs)
 
     def fingerprint(self, step: int) -> str:
-        """A hash of the content of the step's weights; equal means identical.
-
-        From the Hub's metadata, without download; of local files computed by reading them once.
-        """
+        """A hash of the step's weights: from the Hub's metadata; computed from local files."""
         return self.source.fingerprint(self._one(step))
 
     def checkpoint(self, step: int, *, previous: Checkpoint | None = None) -> Checkpoint:
-        """One step as an object that can be sent to another process."""
+        """One step, as measures get it."""
         return Checkpoint(self, self._one(step), previous)
 
     def resolve_steps(self, requested: Iterable[int] | None = None) -> tuple[int, ...]:
@@ -221,17 +226,17 @@ class CheckpointSuite:
                 Hub, where it **downloads every checkpoint in full** (and checks its hash).
 
         Returns:
-            A frame with one row a step, also kept as `verification`. `ok` and `problems` (text)
-            sum up: `content_hash` (from the Hub's metadata without download), `duplicate_of` (the
+            A frame, one row a step, also kept as `verification`. `ok` and `problems` (text) sum
+            up: `content_hash` (from the Hub's metadata without download), `duplicate_of` (the
             earliest other step with identical weights; Pythia's steps 0 and 1 are), `missing`
             files, `truncated` (shorter than the header says), `n_nan` and `n_inf` (masks and
             scalar constants not counted), `distance_previous` and `distance_next` to the
-            neighbouring steps relative to the weights' norm (estimated from 50,000 entries),
+            neighbouring steps relative to the weights' norm (estimated from 20,000 entries),
             `detour` and `order` (how well the step lies between its neighbours, see
-            `headspec.checkpoints.trajectory`). What was not looked at is missing (NaN).
+            `headspec.checkpoints.trajectory`). What was not looked at is NaN.
 
             A row that is `ok` says that the file is whole and in its place, not that training
-            went well. A file changed on the Hub together with its hash looks right.
+            went well.
         """
         chosen = self.resolve_steps(steps)
         if deep is None:
@@ -246,8 +251,7 @@ class CheckpointSuite:
         return {**vars(self), "_tokenizer": None}
 
     def __repr__(self) -> str:
-        first, last = self.steps[0], self.steps[-1]
-        return f"CheckpointSuite({self.name!r}, {len(self.steps)} steps, {first} to {last})"
+        return f"CheckpointSuite({self.name!r}, steps {self.steps[0]} to {self.steps[-1]})"
 
 
 @dataclass(frozen=True)
