@@ -15,6 +15,7 @@ from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
 from .lens.models import load_model as load_model
 from .lens.models import wrap_model as wrap_model
+from .lens.protocols import HookedModel as HookedModel
 from .lens.weights import head_weights as head_weights
 from .measures import ClusterMeasure as ClusterMeasure
 from .plots import plot_capability_curves as plot_capability_curves
