@@ -138,7 +138,7 @@ class Chromium:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]
 
-    def _read(self, done, *, what: str, seconds: float = 60) -> None:
+    def _read(self, done, *, what: str, seconds: float = 120) -> None:
         """Read messages until `done()`."""
         end = time.monotonic() + seconds
         while not done():

@@ -148,14 +148,14 @@ def _dots(p: pd.DataFrame, *, layers: list[int], alpha: float) -> go.Scatter:
 
 
 def _alt(cells: pd.DataFrame, *, title: str, alpha: float, which: str) -> str:
-    found = cells[cells["p"] < alpha]
+    found = cells.loc[cells["p"] < alpha]
     words = f"Heatmap of the {title.lower()} against its null, layers by training steps. "
     words += f"{len(found)} of {len(cells)} cells have {which} below {alpha:g}"
     if len(found):
-        firsts = found.groupby("layer")["step"].min()
+        firsts = found.sort_values(by=["layer", "step"]).drop_duplicates(subset=["layer"])
         words += "; first in " + ", ".join(
-            f"layer {layer} at step {step}"
-            for layer, step in zip(firsts.index.astype(int), firsts, strict=True)
+            f"layer {int(layer)} at step {int(step)}"
+            for layer, step in firsts[["layer", "step"]].to_numpy()
         )
     known = cells.dropna(subset=["excess"])
     if len(known):

@@ -25,15 +25,15 @@ def usable(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
             got="an empty frame" if frame.empty else f"no column {', '.join(missing)}",
             fix="Give the tidy frame that `sweep` returns.",
         )
-    floats = [name for name in _NUMBERS if name in frame.columns]
-    plain = frame.assign(**{name: pd.to_numeric(frame[name]).astype(float) for name in floats})
-    if plain["step"].isna().any():
+    plain = frame.astype({name: float for name in _NUMBERS if name in frame.columns})
+    missing_steps = int(np.isnan(plain["step"].to_numpy()).sum())
+    if missing_steps:
         raise InputError(
             expected="a step in every row",
-            got=f"{int(plain['step'].isna().sum())} rows without one",
+            got=f"{missing_steps} rows without one",
             fix="Drop these rows, or name their step.",
         )
-    return plain.assign(step=plain["step"].astype("int64"))
+    return plain.astype({"step": "int64"})
 
 
 def layer_rows(frame: pd.DataFrame, layer: int) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def layer_rows(frame: pd.DataFrame, layer: int) -> pd.DataFrame:
         InputError: when the frame lacks tidy columns or that layer.
     """
     plain = usable(frame, ("step", "layer", "metric", "value"))
-    rows = plain[plain["layer"] == layer]
+    rows = plain.loc[plain["layer"] == layer]
     if rows.empty:
         have = sorted({int(number) for number in plain["layer"].dropna()})
         raise InputError(
@@ -60,30 +60,30 @@ def metric_rows(rows: pd.DataFrame, metric: str, keys: Sequence[str] = ("step",)
     Raises:
         InputError: when there are none, or several for one key (two models, seeds or features).
     """
-    found = rows[rows["metric"] == metric]
+    found = rows.loc[rows["metric"] == metric]
     if found.empty:
         raise InputError(
             expected=f"rows of the metric {metric!r}",
             got=f"the metrics {sorted(set(rows['metric']))}",
             fix="Name one of these, or measure that metric in the sweep.",
         )
-    doubled = found.duplicated(list(keys))
-    if doubled.any():
-        row = found[doubled].iloc[0]
+    doubled = found.loc[found.duplicated(subset=list(keys))]
+    if len(doubled):
+        row = doubled.iloc[0]
         where = ", ".join(f"{key} {row[key]}" for key in keys)
         raise InputError(
             expected=f"one row of {metric!r} for each {' and '.join(keys)}",
             got=f"several for {where}",
             fix="Filter the frame to one model, one seed and one feature first.",
         )
-    return found.sort_values(list(keys))
+    return found.sort_values(by=list(keys), ignore_index=True)
 
 
 def number_column(rows: pd.DataFrame, name: str) -> np.ndarray | None:
     """A column as floats; None when it is absent or holds nothing."""
     if name not in rows.columns:
         return None
-    values = pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=float)
+    values = np.asarray(rows[name].astype(float))
     return values if np.isfinite(values).any() else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
@@ -16,8 +18,8 @@ def head_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     Raises:
         InputError: when the metric is missing, has no head, or several rows for one head.
     """
-    found = metric_rows(rows, metric, ("step", "head")) if "head" in rows.columns else rows[:0]
-    found = found.dropna(subset=["head"])
+    whole = rows if "head" in rows.columns else rows.assign(head=np.nan)
+    found = metric_rows(whole, metric, ("step", "head")).dropna(subset=["head"])
     if found.empty:
         raise InputError(
             expected=f"rows of {metric!r} with a head",
@@ -40,35 +42,34 @@ def steady_labels(clusters: pd.DataFrame) -> pd.DataFrame:
     Args:
         clusters: heads by steps, values are labels.
     """
-    renamed = pd.DataFrame(np.nan, index=clusters.index, columns=clusters.columns)
-    later: pd.Series | None = None
-    for step in reversed(list(clusters.columns)):
-        labels = clusters[step]
-        names = _by_size(labels) if later is None else _by_overlap(labels, later)
-        renamed[step] = labels.map(names | {-1: -1})
-        if renamed[step].notna().any():
-            later = renamed[step]
-    return renamed
+    labels = clusters.to_numpy(dtype=float)
+    renamed = np.full_like(labels, np.nan)
+    later: np.ndarray | None = None
+    for i in reversed(range(labels.shape[1])):
+        column = labels[:, i]
+        names = _by_size(column) if later is None else _by_overlap(column, later)
+        renamed[:, i] = [names.get(label, label) for label in column.tolist()]
+        if np.isfinite(column).any():
+            later = renamed[:, i]
+    return pd.DataFrame(renamed, index=clusters.index, columns=clusters.columns)
 
 
-def _by_size(labels: pd.Series) -> dict:
-    kinds = [kind for kind in labels.dropna().unique() if kind != -1]
-    sizes = {kind: (-(labels == kind).sum(), (labels == kind).idxmax()) for kind in kinds}
-    return {kind: i for i, kind in enumerate(sorted(kinds, key=sizes.__getitem__))}
+def _kinds(labels: np.ndarray) -> list[float]:
+    return [kind for kind in np.unique(labels[np.isfinite(labels)]).tolist() if kind != -1]
 
 
-def _by_overlap(labels: pd.Series, later: pd.Series) -> dict:
-    kinds = [kind for kind in sorted(labels.dropna().unique()) if kind != -1]
-    known = [kind for kind in sorted(later.dropna().unique()) if kind != -1]
-    size = max(len(kinds), len(known), 1)
-    overlap = np.zeros((size, size))
-    for i, kind in enumerate(kinds):
-        for j, name in enumerate(known):
-            overlap[i, j] = ((labels == kind) & (later == name)).sum()
-    rows, columns = linear_sum_assignment(-overlap)
-    free = iter(range(int(max(known, default=-1)) + 1, 10**6))
-    names = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-    return {
-        kind: known[names[i]] if names[i] < len(known) else next(free)
-        for i, kind in enumerate(kinds)
-    }
+def _by_size(labels: np.ndarray) -> dict[float, float]:
+    def rank(kind: float) -> tuple[int, int]:
+        members = np.nonzero(labels == kind)[0]
+        return -len(members), int(members[0])
+
+    return {kind: float(i) for i, kind in enumerate(sorted(_kinds(labels), key=rank))}
+
+
+def _by_overlap(labels: np.ndarray, later: np.ndarray) -> dict[float, float]:
+    kinds, known = _kinds(labels), _kinds(later)
+    overlap = np.array([[np.sum((labels == a) & (later == b)) for b in known] for a in kinds])
+    free = count(int(max(known, default=-1)) + 1)
+    pairs = linear_sum_assignment(-overlap) if overlap.size else ((), ())
+    names = {kinds[i]: known[j] for i, j in zip(*pairs, strict=True)}
+    return {kind: names[kind] if kind in names else float(next(free)) for kind in kinds}

@@ -59,7 +59,7 @@ def plot_head_projection(
     rows = layer_rows(frame, layer)
     first, second = (head_table(rows, f"{method}_{i}") for i in (1, 2))
     clusters = steady_labels(head_table(rows, "cluster"))
-    known = [step for step in first.columns if first[step].notna().any()]
+    known = [step for step in first.columns if np.isfinite(first[step].to_numpy()).any()]
     shown = choose_steps(known, steps, most=6)
     if not set(shown) <= set(clusters.columns):
         raise InputError(
@@ -83,7 +83,7 @@ def plot_head_projection(
         title=f"Heads of layer {layer} by {name}{whose(rows)}",
         x_title=x_title,
         y_titles=[y_title] * len(shown),
-        alt=_alt(clusters[shown], layer=layer, name=name),
+        alt=_alt(clusters.loc[:, shown], layer=layer, name=name),
         note=_NOTE + (_TSNE_NOTE if method == "tsne" else ""),
     )
     named: set[int] = set()
@@ -92,7 +92,7 @@ def plot_head_projection(
         for label in sorted(set(labels)):
             heads = labels.index[labels == label]
             trace = _trace(first.loc[heads, step], second.loc[heads, step], label=label, step=step)
-            trace.update(showlegend=label not in named, **panels.names(i))
+            trace.update({"showlegend": label not in named, **panels.names(i)})
             named.add(label)
             figure.add_trace(trace)
         square = {"scaleanchor": panels.names(i)["xaxis"]} if method == "pca" else {}

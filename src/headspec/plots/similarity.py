@@ -50,7 +50,7 @@ def plot_similarity_heatmaps(
         )
     shown = choose_steps(pairs["step"].unique().tolist(), steps, most=6)
     order, cuts = _order(rows, sorted(set(pairs["head"]) | set(pairs["head_2"])))
-    matrices = {step: _matrix(pairs[pairs["step"] == step], order) for step in shown}
+    matrices = {step: _matrix(pairs.loc[pairs["step"] == step], order) for step in shown}
     every = np.concatenate([matrix.ravel() for matrix in matrices.values()])
     limit = float(np.nanmax(np.abs(every))) if np.isfinite(every).any() else 1.0
     panels = Panels(
@@ -107,8 +107,9 @@ def _order(rows: pd.DataFrame, heads: Sequence[float]) -> tuple[list[int], list[
     plain = [int(head) for head in heads]
     if "cluster" not in set(rows["metric"]):
         return plain, []
-    last = steady_labels(head_table(rows, "cluster")).iloc[:, -1].reindex(plain)
-    labels = last.fillna(-1).where(last != -1, np.inf).astype(float)
+    last = steady_labels(head_table(rows, "cluster")).iloc[:, -1].to_dict()
+    found = {head: last.get(head, np.nan) for head in plain}
+    labels = {head: label if label >= 0 else np.inf for head, label in found.items()}
     order = sorted(plain, key=lambda head: (labels[head], head))
     cuts = [i for i in range(1, len(order)) if labels[order[i]] != labels[order[i - 1]]]
     return order, cuts
@@ -118,8 +119,8 @@ def _matrix(pairs: pd.DataFrame, order: list[int]) -> np.ndarray:
     """Pair rows as a symmetric matrix in the given order, the diagonal blank."""
     place = {head: i for i, head in enumerate(order)}
     matrix = np.full((len(order), len(order)), np.nan)
-    one = pairs["head"].map(place).to_numpy()
-    two = pairs["head_2"].map(place).to_numpy()
+    one = [place[head] for head in pairs["head"].tolist()]
+    two = [place[head] for head in pairs["head_2"].tolist()]
     values = pairs["value"].to_numpy(dtype=float)
     matrix[two, one] = values
     matrix[one, two] = values

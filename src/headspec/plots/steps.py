@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from headspec.errors import InputError
 
@@ -54,7 +55,7 @@ class StepAxis:
         """What the axis shows, with its unit."""
         return STEP_TITLE if self.steps[0] == 0 else STEP_TITLE_POSITIVE
 
-    def place(self, steps: Iterable[int]) -> list[float]:
+    def place(self, steps: Iterable[Any]) -> list[float]:
         """Where steps stand on the axis: at themselves, 0 at `zero`."""
         return [float(step) if step else self.zero for step in steps]
 

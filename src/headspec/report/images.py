@@ -30,7 +30,7 @@ def save_figures(
     """Write each figure as `NAME.html` and `NAME.png` into a folder.
 
     HTML files share one `plotly.min.js` beside them and work without a network. PNGs are drawn
-    by Chrome in one go, 960 pixels wide at twice the density; nothing is fetched for that.
+    by Chrome in one go, 960 pixels wide at twice the density, from pages that load nothing.
 
     Args:
         figures: figures by file name, without suffix.
@@ -92,14 +92,15 @@ def _write_pngs(figures: Mapping[str, go.Figure], folder: Path) -> None:
         raise HeadspecError(
             expected="kaleido, to write PNG", got="no such package", fix=_INSTALL
         ) from error
+    layouts: dict[str, Any] = {name: figure.layout for name, figure in figures.items()}
     drawn: list[Any] = [
         {
             "fig": figure,
             "path": folder / f"{name}.png",
             "opts": {
                 "format": "png",
-                "width": figure.layout.width or WIDTH,
-                "height": figure.layout.height or 500,
+                "width": layouts[name].width or WIDTH,
+                "height": layouts[name].height or 500,
                 "scale": SCALE,
             },
         }

@@ -7,6 +7,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 MISSING = "–"
@@ -26,18 +27,19 @@ def number_text(value: Any, *, column: str = "", spec: str | None = None) -> str
         return MISSING
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or type(value).__name__ == "bool":
+    if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if not isinstance(value, numbers.Real):
         return str(value)
+    number = float(value)
     if spec is not None:
         text = format(value, spec)
     elif column in _P_COLUMNS:
-        text = "<0.001" if value < 0.001 else f"{float(value):.3f}"
-    elif isinstance(value, numbers.Integral) or (float(value).is_integer() and abs(value) < 1e15):
-        text = f"{int(value):,}".replace(",", " ")
+        text = "<0.001" if number < 0.001 else f"{number:.3f}"
+    elif number.is_integer() and abs(number) < 1e15:
+        text = f"{int(number):,}".replace(",", " ")
     else:
-        text = _significant(float(value))
+        text = _significant(number)
     return text.replace("-", "−") if "×" not in text else "−" * (text[0] == "-") + text.lstrip("-")
 
 
@@ -58,12 +60,16 @@ def _common_spec(values: pd.Series, column: str) -> str | None:
 
     None where each number is better written by itself: whole numbers, p-values, wide ranges.
     """
-    sizes = pd.to_numeric(values).dropna().abs().astype(float)
-    sizes = sizes[sizes > 0]
-    if column in _P_COLUMNS or sizes.empty or sizes.mod(1).eq(0).all():
+    sizes = [abs(float(x)) for x in values.dropna() if x != 0 and math.isfinite(x)]
+    if column in _P_COLUMNS or not sizes or all(x.is_integer() for x in sizes):
         return None
-    decimals = max(0, 2 - math.floor(math.log10(sizes.max())))
-    return f".{decimals}f" if sizes.max() < 1000 and sizes.min() >= 10.0**-decimals else None
+    largest = max(sizes)
+    decimals = max(0, 2 - math.floor(math.log10(largest)))
+    if largest >= 1000 or min(sizes) < 10.0**-decimals:
+        return None
+    while decimals > 1 and all(abs(round(x, decimals - 1) - x) < 1e-9 for x in sizes):
+        decimals -= 1
+    return f".{decimals}f"
 
 
 def table_cells(frame: pd.DataFrame, formats: Mapping[str, str]) -> dict[str, Any]:

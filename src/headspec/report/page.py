@@ -113,7 +113,7 @@ def _section(section: ReportSection, index: int, numbering: dict[str, int]) -> d
 def _figure(shown: ReportFigure, numbering: dict[str, int]) -> dict[str, Any]:
     """A figure ready for the page: its title moved into HTML, where it can wrap."""
     numbering["figure"] += 1
-    figure = json.loads(shown.figure.to_json())
+    figure = json.loads(str(shown.figure.to_json()))
     layout = figure["layout"]
     ours = (layout.get("meta") or {}).get("headspec", {}) if _is_ours(layout) else {}
     title = shown.title or _plain((layout.get("title") or {}).get("text") or "")
