@@ -1,0 +1,197 @@
+"""When do clusters of attention heads emerge? The study's questions, asked of a sweep's frame.
+
+The study ("Pythia weight clustering dynamics") reads silhouettes against fixed thresholds. Here
+every silhouette is read against its null, and its hypotheses are judged from the adjusted p-values.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from headspec.errors import InputError
+from headspec.stats import false_discovery_rate
+from headspec.studies.hypotheses import HypothesisVerdict, Verdict
+from headspec.weights.cluster_result import study_separation_word, study_word
+
+# The study calls steps below 10,000 of 143,000 early and above 80,000 late.
+EARLY, LATE = 10_000 / 143_000, 80_000 / 143_000
+
+
+def add_q_values(frame: pd.DataFrame, *, metric: str = "silhouette") -> pd.DataFrame:
+    """Adjust the p-values of one metric for all layers and steps looked at.
+
+    Benjamini and Hochberg's procedure (1995); rows of other metrics get NaN.
+
+    Args:
+        frame: tidy frame of a sweep with `metric` and `p`.
+        metric: whose p-values to adjust.
+
+    Returns:
+        A copy with the column `q`.
+
+    What it does not show: neighbouring steps share most of their weights, so that a run of small
+    q-values over steps is one observation seen several times, not several.
+    """
+    tested = (frame["metric"] == metric) & frame["p"].notna()
+    if not tested.any():
+        raise InputError(
+            expected=f"rows of metric {metric!r} with p-values",
+            got=f"metrics {sorted(frame['metric'].unique())}, none of these with a p-value",
+            fix="Run the sweep with a null, for instance ClusterMeasure(null='norm_matched').",
+        )
+    q = pd.Series(np.nan, index=frame.index)
+    q[tested] = false_discovery_rate(frame.loc[tested, "p"].to_numpy())
+    return frame.assign(q=q)
+
+
+def emergence_by_layer(
+    frame: pd.DataFrame, *, metric: str = "silhouette", alpha: float = 0.05
+) -> pd.DataFrame:
+    """From which step on each layer's heads are clustered more clearly than their null.
+
+    Args:
+        frame: as `add_q_values` returns it, several steps of one suite.
+        metric: which metric is tested.
+        alpha: false discovery rate to accept.
+
+    Returns:
+        One row a layer: `layer`, `first_step` (first step with q <= alpha), `lasting_step` (first
+        step from which on every measured step has q <= alpha; NaN if the last one has not),
+        `training_share` (`lasting_step` over the last step), and of the last step `value`,
+        `null_mean`, `null_sd`, `q` and `smallest_cluster`.
+    """
+    rows = []
+    for layer, part in frame[frame["metric"] == metric].groupby("layer"):
+        part = part.sort_values("step")
+        clear, steps = (part["q"] <= alpha).to_numpy(bool), part["step"].to_numpy(int)
+        unclear = np.flatnonzero(~clear)
+        start = unclear[-1] + 1 if len(unclear) else 0
+        lasting = steps[start] if start < len(steps) else np.nan
+        last = part.iloc[-1]
+        at_last = (frame["step"] == last["step"]) & (frame["layer"] == layer)
+        sizes = frame.loc[at_last & (frame["metric"] == "smallest_cluster"), "value"]
+        rows.append(
+            {
+                "layer": layer,
+                "first_step": steps[clear][0] if clear.any() else np.nan,
+                "lasting_step": lasting,
+                "training_share": lasting / max(steps[-1], 1),
+                "smallest_cluster": sizes.iloc[0] if len(sizes) else np.nan,
+            }
+            | {name: last[name] for name in ("value", "null_mean", "null_sd", "q")}
+        )
+    return pd.DataFrame(rows)
+
+
+def judge_hypotheses(
+    layers: pd.DataFrame, transitions: pd.DataFrame
+) -> tuple[HypothesisVerdict, ...]:
+    """Judge the study's three hypotheses.
+
+    Args:
+        layers: of `emergence_by_layer`.
+        transitions: of `headspec.series.transition_tables.find_transitions` on the silhouette.
+
+    Returns:
+        Early bias, late optimisation and task-specific specialisation, each supported, not
+        supported or not decided. The first two are supported where more than half of the layers
+        with lasting clusters have them from before (after) the study's share of training, and
+        their silhouettes move gradually (suddenly); not supported where no layer ends clustered
+        or at most half emerge in that phase; not decided otherwise. The third needs
+        interventions and is never decided by weights.
+    """
+    found = layers.dropna(subset=["lasting_step"])
+    kinds = transitions.set_index("layer")["kind"].reindex(found["layer"])
+    sudden = int((kinds == "sudden").sum())
+    early, late = (found["training_share"] < EARLY), (found["training_share"] > LATE)
+    count = f"{len(found)} of {len(layers)} layers end clustered more clearly than the null"
+    when = ", ".join(
+        f"layer {int(r.layer)} from step {int(r.lasting_step)}" for r in found.itertuples()
+    )
+    detail = f"{count}."
+    if when:
+        detail = f"{count} ({when}); {sudden} of these silhouettes change suddenly."
+
+    def judge(in_phase: pd.Series, fitting: int) -> Verdict:
+        if in_phase.sum() * 2 <= len(found):
+            return "not supported"
+        return "supported" if fitting * 2 > len(found) else "not decided"
+
+    return (
+        HypothesisVerdict(
+            f"Early architectural bias: clusters are visible within the first {EARLY:.0%} of "
+            "training and are refined gradually.",
+            judge(early, len(found) - sudden),
+            detail,
+        ),
+        HypothesisVerdict(
+            f"Late-stage optimisation: clusters emerge after {LATE:.0%} of training, in a sudden "
+            "transition.",
+            judge(late, sudden),
+            detail,
+        ),
+        HypothesisVerdict(
+            "Task-specific specialisation: clusters handle different inputs, and intervening on "
+            "them changes behaviour.",
+            "not decided",
+            "Weights alone cannot tell: it takes ablations and swaps, against random head sets.",
+        ),
+    )
+
+
+def describe_findings(layers: pd.DataFrame, transitions: pd.DataFrame) -> list[str]:
+    """Plain sentences on each layer: the silhouette at the last step, its null, and when it rose.
+
+    Args:
+        layers: of `emergence_by_layer`.
+        transitions: of `find_transitions`.
+    """
+    kinds = transitions.set_index("layer")
+    sentences = []
+    for row in layers.itertuples():
+        against = (
+            f"Layer {int(row.layer)}: silhouette {row.value:.3f} at the last step, random heads of "
+            f"the same norms {row.null_mean:.3f} ± {row.null_sd:.3f} (q = {row.q:.2g})"
+        )
+        if np.isnan(row.lasting_step):
+            sentence = f"{against}: not distinguishable from the null."
+        else:
+            sentence = f"{against}: clustered from step {int(row.lasting_step)} on."
+        if row.smallest_cluster == 1:
+            sentence += " One cluster is a single head."
+        change = kinds.loc[row.layer]
+        sentence += f" Its largest change is at steps {change.step_before} to {change.step_after}"
+        sentence += {"none": ", not distinguishable from noise."}.get(
+            change.kind, f", {change.kind}."
+        )
+        sentences.append(sentence)
+    return sentences
+
+
+def compare_verdicts(frame: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
+    """The study's words for every silhouette and separation ratio, next to the null's verdict.
+
+    Args:
+        frame: as `add_q_values` returns it.
+        alpha: false discovery rate to accept.
+
+    Returns:
+        One row a layer and step: `layer`, `step`, `silhouette`, `study_silhouette`,
+        `separation_ratio`, `study_separation`, `null_mean`, `q`, `null_verdict`.
+    """
+    tested = frame[frame["metric"] == "silhouette"].set_index(["layer", "step"]).sort_index()
+    ratios = frame[frame["metric"] == "separation_ratio"].set_index(["layer", "step"])["value"]
+    ratios = ratios.reindex(tested.index)
+    clear = tested["q"] <= alpha
+    return pd.DataFrame(
+        {
+            "silhouette": tested["value"],
+            "study_silhouette": tested["value"].map(study_word),
+            "separation_ratio": ratios,
+            "study_separation": ratios.map(study_separation_word),
+            "null_mean": tested["null_mean"],
+            "q": tested["q"],
+            "null_verdict": clear.map({True: "clustered", False: "not distinguishable"}),
+        }
+    ).reset_index()

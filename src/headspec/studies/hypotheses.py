@@ -1,0 +1,36 @@
+"""What a study says of a hypothesis: the verdict, and the evidence for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from headspec.errors import InputError
+
+Verdict = Literal["supported", "not supported", "not decided"]
+
+
+@dataclass(frozen=True)
+class HypothesisVerdict:
+    """A hypothesis, what became of it, and why.
+
+    Attributes:
+        hypothesis: the claim, in a sentence.
+        verdict: `"supported"`, `"not supported"` or `"not decided"`.
+        evidence: the numbers that decided it, in a sentence or two.
+
+    Raises:
+        InputError: for another verdict.
+    """
+
+    hypothesis: str
+    verdict: Verdict
+    evidence: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in get_args(Verdict):
+            raise InputError(
+                expected=f"a verdict out of {', '.join(get_args(Verdict))}",
+                got=f"{self.verdict!r}",
+                fix='Say "not decided" where the evidence does not suffice.',
+            )
