@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,11 +13,14 @@ from headspec.plots.palette import MUTED, category
 from headspec.plots.panels import Panels
 from headspec.plots.steps import StepAxis
 from headspec.plots.window import TransitionLike, shade_window, window_entry
-from headspec.plots.wording import capability_name, capability_units
+from headspec.plots.wording import capability_name, capability_unit
 
 
 def plot_capability_curves(
-    capabilities: pd.DataFrame, *, transition: TransitionLike | None = None
+    capabilities: pd.DataFrame,
+    *,
+    metrics: Sequence[str] | None = None,
+    transition: TransitionLike | None = None,
 ) -> go.Figure:
     """Capabilities over training steps with standard errors, one panel a unit.
 
@@ -28,20 +33,22 @@ def plot_capability_curves(
     Args:
         capabilities: columns `step`, `metric`, `value`; optional `se` (standard error),
             `chance`, `unit` (otherwise told from the name: losses and gains in nats).
+        metrics: which capabilities, in this order; None for all.
         transition: window to shade, from `find_transition`.
 
     Returns:
         A figure with one trace a capability; `customdata` holds the true steps.
 
     Raises:
-        InputError: for an empty frame, missing columns, or several rows for one step.
+        InputError: for an empty frame, missing columns or metrics, or several rows for one step.
     """
     capabilities = usable(capabilities, ("step", "metric", "value"))
-    names = list(dict.fromkeys(str(name) for name in capabilities["metric"]))
+    found = list(dict.fromkeys(str(name) for name in capabilities["metric"]))
+    names = found if metrics is None else list(metrics)
     series = {name: metric_rows(capabilities, name) for name in names}
-    unit_of = capability_units(capabilities)
+    unit_of = {name: capability_unit(name, rows) for name, rows in series.items()}
     units = list(dict.fromkeys(unit_of[name] for name in names))
-    axis = StepAxis(capabilities["step"].tolist())
+    axis = StepAxis([step for rows in series.values() for step in rows["step"]])
     has_chance = number_column(capabilities, "chance") is not None
     panels = Panels(
         titles=[_panel_title(unit, [n for n in names if unit_of[n] == unit]) for unit in units],
@@ -86,6 +93,8 @@ def _panel_title(unit: str, names: list[str]) -> str:
     if unit.startswith("accuracy"):
         return "Accuracy"
     words = ", ".join(capability_name(name) for name in names)
+    if len(words) > 44:
+        words = unit
     return words[:1].upper() + words[1:]
 
 

@@ -19,8 +19,8 @@ def plot_emergence_map(
 ) -> go.Figure:
     """Layers by steps: how far a metric lies above or below its null, in the null's sd.
 
-    A cell shows (value - null_mean) / null_sd on a scale centred on 0; a dot marks `q` below
-    `alpha` (or `p`, where the frame has no `q`). Cells without a null stay blank. Steps are
+    A cell shows (value - null_mean) / null_sd on a scale centred on 0; a dot marks `q` at
+    most `alpha` (or `p`, where the frame has no `q`). Cells without a null stay blank. Steps are
     evenly spaced, so that widths say nothing of time.
 
     What it does not show: nulls are seldom normal, so that 2 standard deviations are no p-value
@@ -29,7 +29,7 @@ def plot_emergence_map(
     Args:
         frame: tidy frame of a sweep with `null_mean` and `null_sd`.
         metric: the layer-level metric to show.
-        alpha: level below which a cell gets its dot.
+        alpha: level up to which a cell gets its dot.
 
     Returns:
         A heatmap; `customdata` holds value, null mean and p of each cell.
@@ -62,7 +62,7 @@ def plot_emergence_map(
     steps = [short_number(int(step)) for step in excess.columns]
     title = metric_words(metric)[0]
     panels = Panels(
-        titles=[f"● {which} < {alpha:g}"],
+        titles=[f"● {which} ≤ {alpha:g}"],
         columns=1,
         height=max(120, 34 * len(layers)),
         narrow_height=max(110, 30 * len(layers)),
@@ -78,7 +78,7 @@ def plot_emergence_map(
         y_titles=["layer"],
         alt=_alt(cells, title=title, alpha=alpha, which=which),
         note="One cell is one layer at one step: the metric minus the mean of its null, in "
-        f"standard deviations of the null. A dot marks {which} below {alpha:g}.",
+        f"standard deviations of the null. A dot marks {which} at most {alpha:g}.",
     )
     limit = float(np.nanmax(np.abs(excess.to_numpy()))) if np.isfinite(excess).any(axis=None) else 1
     figure.add_trace(_heatmap(tables, layers=layers, title=title, which=which))
@@ -135,7 +135,7 @@ def _heatmap(
 
 def _dots(p: pd.DataFrame, *, layers: list[int], alpha: float) -> go.Scatter:
     """A dot in every significant cell."""
-    row, column = np.nonzero(p.to_numpy(dtype=float) < alpha)
+    row, column = np.nonzero(p.to_numpy(dtype=float) <= alpha)
     return go.Scatter(
         x=column.tolist(),
         y=[layers[i] for i in row],
@@ -148,9 +148,9 @@ def _dots(p: pd.DataFrame, *, layers: list[int], alpha: float) -> go.Scatter:
 
 
 def _alt(cells: pd.DataFrame, *, title: str, alpha: float, which: str) -> str:
-    found = cells.loc[cells["p"] < alpha]
+    found = cells.loc[cells["p"] <= alpha]
     words = f"Heatmap of the {title.lower()} against its null, layers by training steps. "
-    words += f"{len(found)} of {len(cells)} cells have {which} below {alpha:g}"
+    words += f"{len(found)} of {len(cells)} cells have {which} at most {alpha:g}"
     if len(found):
         firsts = found.sort_values(by=["layer", "step"]).drop_duplicates(subset=["layer"])
         words += "; first in " + ", ".join(

@@ -137,6 +137,9 @@ def diverging_axis(limit: float, *, title: str, below: float) -> dict:
 
 
 def category(index: int) -> tuple[str, str, str]:
-    """The colour, the marker symbol and the colour of text on it, of the index-th category."""
-    i = index % len(OKABE_ITO)
-    return OKABE_ITO[i], SYMBOLS[i], TEXT_ON[i]
+    """The colour, the marker symbol and the colour of text on it, of the index-th category.
+
+    Colours repeat after seven, with other symbols: 49 pairs differ.
+    """
+    turn, i = divmod(index, len(OKABE_ITO))
+    return OKABE_ITO[i], SYMBOLS[(i + turn) % len(SYMBOLS)], TEXT_ON[i]

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from headspec.errors import InputError
-from headspec.plots.frames import layer_rows, whose
+from headspec.plots.frames import layer_rows, number_column, whose
 from headspec.plots.heads import head_table, steady_labels
 from headspec.plots.palette import MUTED, PAPER, category
 from headspec.plots.panels import Panels
@@ -69,7 +69,7 @@ def plot_head_projection(
         )
     x_title, y_title, name = _AXES[method]
     panels = Panels(
-        titles=[f"step {short_number(step)}" for step in shown],
+        titles=[f"step {short_number(step)}{_share(rows, step, method)}" for step in shown],
         columns=3,
         narrow_columns=1,
         height=230,
@@ -107,6 +107,15 @@ def plot_head_projection(
         )
     figure.update_layout(legend={"traceorder": "normal"})
     return figure
+
+
+def _share(rows: pd.DataFrame, step: int, method: str) -> str:
+    """The share of the variance in the two components, where the frame has it (`explained`)."""
+    at = (rows["step"] == step) & (rows["metric"].isin([f"{method}_1", f"{method}_2"]))
+    shares = number_column(rows.loc[at].drop_duplicates(subset=["metric"]), "explained")
+    if shares is None or len(shares) != 2:
+        return ""
+    return f": {shares.sum():.0%} of the variance"
 
 
 def _trace(first: pd.Series, second: pd.Series, *, label: int, step: int) -> go.Scatter:

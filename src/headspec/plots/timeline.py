@@ -16,6 +16,11 @@ from headspec.plots.steps import StepAxis
 from headspec.plots.window import TransitionLike, shade_window, swatch, window_entry
 from headspec.plots.wording import METRICS, metric_words
 
+_BANDS = (
+    ("null_low", "null_high", "95 % of the null"),
+    ("null_q05", "null_q95", "5 to 95 % of the null"),
+)
+
 
 def plot_metric_timeline(
     frame: pd.DataFrame,
@@ -27,10 +32,10 @@ def plot_metric_timeline(
 ) -> go.Figure:
     """Small multiples of a layer's metrics over training steps, each in front of its null.
 
-    Behind the values lie the 95 % band of the null (`null_low`, `null_high`; where those are
-    missing, two standard deviations about `null_mean`) and its mean; the window of the
-    transition is shaded. A filled point is significant: `q` below `alpha` where the frame has
-    that column (corrected for the number of tests), else `p`.
+    Behind the values lie the band of the null (`null_low` to `null_high`, 95 %; else `null_q05`
+    to `null_q95`; else two standard deviations about `null_mean`) and its mean; the window of
+    the transition is shaded. A filled point is significant: `q` at most `alpha` where a metric
+    has that column (corrected for the number of tests), else `p`.
 
     What it does not show: a point outside its band is one of many looked at, and a significant
     silhouette does not say that the clusters do anything.
@@ -40,7 +45,7 @@ def plot_metric_timeline(
         layer: the layer to show.
         metrics: which, in this order; None for every layer-level metric of the frame.
         transition: window to shade, from `find_transition`.
-        alpha: level below which a point counts as significant.
+        alpha: level up to which a point counts as significant.
 
     Returns:
         A figure with one panel a metric; its traces hold the frame's numbers, and `customdata`
@@ -67,8 +72,7 @@ def plot_metric_timeline(
         x_title=axis.title,
         y_titles=[metric_words(name)[1] for name in names],
         alt=_alt(series, layer=layer, alpha=alpha),
-        note="Grey: 95 % of what the null gives, its mean dashed. A filled point is significant "
-        f"at the {alpha:g} level. Shaded: the window of largest change.",
+        note=_note(series, alpha=alpha, shaded=transition is not None),
     )
     kinds = set()
     for i, (name, each) in enumerate(series.items()):
@@ -86,7 +90,10 @@ def plot_metric_timeline(
         figure.add_trace(trace.update(panels.names(i)))
         if transition is not None:
             shade_window(figure, panels, i, axis=axis, transition=transition)
-    figure.add_traces(_legend(kinds, alpha, transition))
+    bands = {band[2] for band in map(_null_band, series.values()) if band}
+    figure.add_traces(_legend(kinds, bands, alpha=alpha))
+    if transition is not None:
+        figure.add_traces(window_entry(transition))
     figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False})
     return figure
 
@@ -98,16 +105,26 @@ def _metrics(rows: pd.DataFrame) -> list[str]:
     return [name for name in METRICS if name in found] + [n for n in found if n not in METRICS]
 
 
+def _null_band(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Lower edge, upper edge and name of the band; None where the metric has no null."""
+    for lower, upper, words in _BANDS:
+        low, high = number_column(rows, lower), number_column(rows, upper)
+        if low is not None and high is not None:
+            return low, high, words
+    mean, sd = number_column(rows, "null_mean"), number_column(rows, "null_sd")
+    if mean is None or sd is None:
+        return None
+    return mean - 2 * sd, mean + 2 * sd, "mean of the null ± 2 sd"
+
+
 def _null_traces(rows: pd.DataFrame, axis: StepAxis, name: str) -> list[go.Scatter]:
     """The null's band and mean, to be drawn first."""
-    low, high = number_column(rows, "null_low"), number_column(rows, "null_high")
-    mean, sd = number_column(rows, "null_mean"), number_column(rows, "null_sd")
-    label = "95 % band of the null"
-    if (low is None or high is None) and mean is not None and sd is not None:
-        low, high, label = mean - 2 * sd, mean + 2 * sd, "null mean ± 2 sd"
+    mean = number_column(rows, "null_mean")
+    band = _null_band(rows)
     steps = rows["step"].to_numpy()
     traces = []
-    if low is not None and high is not None:
+    if band is not None:
+        low, high, label = band
         there = np.isfinite(low) & np.isfinite(high)
         x = np.array(axis.place(steps[there]))
         traces.append(
@@ -147,7 +164,7 @@ def _value_trace(
     """The metric itself, and which kinds of points it has."""
     which, p = p_column(rows)
     p = np.full(len(rows), np.nan) if p is None else p
-    kinds = np.where(np.isnan(p), "untested", np.where(p < alpha, "significant", "not"))
+    kinds = np.where(np.isnan(p), "untested", np.where(p <= alpha, "significant", "not"))
     text = [f"<br>{which} = {each:.3g}" if np.isfinite(each) else "" for each in p]
     trace = go.Scatter(
         x=axis.place(rows["step"]),
@@ -176,7 +193,7 @@ def _marker(kinds: list[str]) -> dict:
     }
 
 
-def _legend(kinds: set[str], alpha: float, transition: TransitionLike | None) -> list[go.Scatter]:
+def _legend(kinds: set[str], bands: set[str], *, alpha: float) -> list[go.Scatter]:
     """Entries that stand for all panels at once; they hold no data."""
     words = {
         "significant": f"significant ({alpha:g} level)",
@@ -188,12 +205,37 @@ def _legend(kinds: set[str], alpha: float, transition: TransitionLike | None) ->
         for kind, text in words.items()
         if kind in kinds
     ]
-    if kinds - {"untested"}:
+    if bands:
         dashed = {"color": NULL_MEAN, "width": 1.5, "dash": "dash"}
         entries.append({"mode": "lines", "line": dashed, "name": "mean of the null"})
-        entries.append({"mode": "markers", "marker": swatch(NULL_BAND), "name": "95 % of the null"})
-    traces = [go.Scatter(x=[None], y=[None], meta="legend", **entry) for entry in entries]
-    return traces if transition is None else [*traces, window_entry(transition)]
+    entries += [
+        {"mode": "markers", "marker": swatch(NULL_BAND), "name": band} for band in sorted(bands)
+    ]
+    return [go.Scatter(x=[None], y=[None], meta="legend", **entry) for entry in entries]
+
+
+def _note(series: dict[str, pd.DataFrame], *, alpha: float, shaded: bool) -> str:
+    """How to read the figure: which p-values fill its points."""
+    judged = {name: p_column(rows) for name, rows in series.items()}
+    by = {
+        which: [
+            metric_words(name)[0] for name, (w, p) in judged.items() if w == which and p is not None
+        ]
+        for which in ("q", "p")
+    }
+    words = "Grey: what the null gives, its mean dashed. " if by["q"] or by["p"] else ""
+    if by["q"] and by["p"]:
+        words += (
+            f"A filled point is significant at the {alpha:g} level: by q, corrected for all tests, "
+            f"in {', '.join(by['q'])}; by p, not corrected, in the other panels. "
+        )
+    elif by["q"]:
+        words += f"A filled point has q, corrected for all tests, of at most {alpha:g}. "
+    elif by["p"]:
+        words += (
+            f"A filled point has p, not corrected for the number of tests, of at most {alpha:g}. "
+        )
+    return (words + "Shaded: the window of largest change." * shaded).strip() or "No null."
 
 
 def _alt(series: dict[str, pd.DataFrame], *, layer: int, alpha: float) -> str:
@@ -210,6 +252,6 @@ def _alt(series: dict[str, pd.DataFrame], *, layer: int, alpha: float) -> str:
         )
         which, p = p_column(rows)
         if p is not None:
-            words += f", {which} below {alpha:g} at {int(np.sum(p < alpha))} of {len(p)} steps"
+            words += f", {which} at most {alpha:g} at {int(np.sum(p <= alpha))} of {len(p)} steps"
         said.append(words)
     return f"Line charts of metrics of layer {layer} over training steps. " + ". ".join(said) + "."

@@ -32,6 +32,8 @@ def shade_window(
     figure: go.Figure, panels: Panels, index: int, *, axis: StepAxis, transition: TransitionLike
 ) -> None:
     """Shade the window in one panel, below grid and data."""
+    if not _is_known(transition):
+        return
     names = panels.names(index)
     before, after = axis.place([transition.step_before, transition.step_after])
     figure.add_shape(
@@ -49,6 +51,11 @@ def shade_window(
     )
 
 
+def _is_known(transition: TransitionLike) -> bool:
+    """Whether there is a window at all: a flat curve has none."""
+    return all(math.isfinite(step) for step in (transition.step_before, transition.step_after))
+
+
 def swatch(colour: str) -> dict:
     """A square of colour, for legend entries that stand for an area."""
     return {"symbol": "square", "size": 14, "color": colour, "line": {"width": 0}}
@@ -56,7 +63,9 @@ def swatch(colour: str) -> dict:
 
 def window_entry(transition: TransitionLike) -> go.Scatter:
     """The legend entry: the window, its kind and its p-value."""
-    before, after = short_number(transition.step_before), short_number(transition.step_after)
+    if not _is_known(transition):
+        return go.Scatter(x=[None], y=[None], meta="legend", showlegend=False)
+    before, after = (short_number(int(s)) for s in (transition.step_before, transition.step_after))
     kind = {"none": "not clear"}.get(transition.kind, transition.kind)
     text = f"largest change, {before} to {after}: {kind}"
     p = transition.p_value

@@ -29,22 +29,18 @@ def capability_name(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def capability_units(capabilities: pd.DataFrame) -> dict[str, str]:
-    """The unit of each capability: the column `unit` where given, else told from its name.
+def capability_unit(metric: str, rows: pd.DataFrame) -> str:
+    """The unit of a capability: the column `unit` where given, else told from name and values.
 
-    Losses and gains are in nats per token, values within 0 to 1 are taken as accuracies.
+    Losses and gains are in nats per token, log-probabilities in nats; values within 0 to 1 are
+    taken as accuracies.
     """
-    units = {}
-    for metric, rows in capabilities.groupby("metric", sort=False):
-        given = rows["unit"].dropna() if "unit" in rows.columns else pd.Series(dtype=object)
-        values = rows["value"].dropna()
-        if len(given):
-            unit = str(given.iloc[0])
-        elif any(word in str(metric) for word in ("loss", "nats", "gain")):
-            unit = "nats per token"
-        elif len(values) and values.between(0, 1).all():
-            unit = "accuracy (share right)"
-        else:
-            unit = "value"
-        units[str(metric)] = unit
-    return units
+    given = rows["unit"].dropna().tolist() if "unit" in rows.columns else []
+    values = rows["value"].dropna().tolist()
+    if given:
+        return str(given[0])
+    if "log_prob" in metric:
+        return "nats"
+    if any(word in metric for word in ("loss", "gain", "nats")):
+        return "nats per token"
+    return "accuracy (share right)" if all(0 <= v <= 1 for v in values) else "value"

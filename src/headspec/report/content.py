@@ -4,40 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from headspec.errors import InputError
+from headspec.studies.hypotheses import HypothesisVerdict
 
-Verdict = Literal["supported", "not supported", "not decided"]
-
-
-@dataclass(frozen=True)
-class HypothesisVerdict:
-    """A hypothesis, what became of it, and why.
-
-    Attributes:
-        hypothesis: the claim, in a sentence.
-        verdict: `"supported"`, `"not supported"` or `"not decided"`.
-        evidence: the numbers that decided it, in a sentence or two.
-
-    Raises:
-        InputError: for another verdict.
-    """
-
-    hypothesis: str
-    verdict: Verdict
-    evidence: str
-
-    def __post_init__(self) -> None:
-        if self.verdict not in get_args(Verdict):
-            raise InputError(
-                expected=f"a verdict out of {', '.join(get_args(Verdict))}",
-                got=f"{self.verdict!r}",
-                fix='Say "not decided" where the evidence does not suffice.',
-            )
+__all__ = ["HypothesisVerdict", "ReportFigure", "ReportSection", "ReportTable"]
 
 
 @dataclass(frozen=True)
