@@ -144,3 +144,28 @@ def random_tokens(*shape: int, seed: int = 0) -> torch.Tensor:
     """Random token ids of the zoo's vocabulary, without token 0 (padding)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(2, VOCAB, shape, generator=generator)
+
+
+PYTHIA_160M: dict[str, Any] = {
+    "architectures": ["GPTNeoXForCausalLM"],
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "hidden_act": "gelu",
+    "hidden_size": 768,
+    "initializer_range": 0.02,
+    "intermediate_size": 3072,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 2048,
+    "model_type": "gpt_neox",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "rotary_emb_base": 10000,
+    "rotary_pct": 0.25,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float16",
+    "transformers_version": "4.24.0",
+    "use_cache": True,
+    "use_parallel_residual": True,
+    "vocab_size": 50304,
+}
+"""config.json as published with the Pythia suite, in the keys of transformers 4."""
