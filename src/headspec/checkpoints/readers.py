@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from headspec.errors import CheckpointError
@@ -208,14 +209,16 @@ def explained(origin: str) -> Iterator[None]:
             got="no such file",
             fix="Copy or download the checkpoint again; suite.verify() lists what else is missing.",
         ) from error
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise _damaged(origin, f"{type(error).__name__}: {error!s:.200}") from error
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError as error:  # cut short, a name may read as another one
+        reason = re.search(r"Unsupported \w+: [\w .]+", str(error))
         raise CheckpointError(
             expected=f"a file of plain tensors at {origin}",
-            got=f"a pickle that holds more than tensors ({error!s:.120})",
-            fix="headspec never runs code out of checkpoints: convert the file to safetensors.",
+            got=reason[0] if reason else f"{error!s:.200}",
+            fix="It is truncated or damaged, or holds code, which headspec never runs: copy or "
+            "download it again, or convert it to safetensors.",
         ) from error
+    except Exception as error:  # damaged files make torch.load raise almost anything
+        raise _damaged(origin, f"{type(error).__name__}: {error!s:.200}") from error
 
 
 def _require(wanted: Iterable[str], stored: Collection[str], path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from string import Formatter
+from typing import SupportsIndex
 
 from headspec.errors import InputError, StepNotFoundError
 
@@ -100,7 +102,7 @@ def _suggest(name: str, step: int) -> str:
 
 
 def check_steps(
-    requested: Iterable[int], available: Sequence[int], *, name: str
+    requested: Iterable[SupportsIndex], available: Sequence[int], *, name: str
 ) -> tuple[int, ...]:
     """The requested steps, ascending and once each, if every one of them exists.
 
@@ -112,7 +114,7 @@ def check_steps(
     Raises:
         StepNotFoundError: naming every missing step, the steps nearest to it and the range.
     """
-    wanted = sorted({int(step) for step in requested})
+    wanted = sorted({index(step) for step in requested})
     missing = [step for step in wanted if step not in set(available)]
     if not missing:
         return tuple(wanted)

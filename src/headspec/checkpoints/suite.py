@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import pandas as pd
 from torch import Tensor
@@ -174,8 +174,7 @@ class CheckpointSuite:
     def model(self, step: int, **kwargs: Any) -> Any:
         """The checkpoint as a hooked model, built anew at every call.
 
-        From the Hub this downloads all weights of the step. A run without a tokenizer gives a
-        model that takes token ids only.
+        From the Hub this downloads all weights. Without a tokenizer it takes token ids only.
 
         Args:
             step: training step.
@@ -200,7 +199,7 @@ class CheckpointSuite:
         """One step, as measures get it."""
         return Checkpoint(self, self._one(step), previous)
 
-    def resolve_steps(self, requested: Iterable[int] | None = None) -> tuple[int, ...]:
+    def resolve_steps(self, requested: Iterable[SupportsIndex] | None = None) -> tuple[int, ...]:
         """The requested steps, ascending and once each; all of them for None.
 
         Raises:
