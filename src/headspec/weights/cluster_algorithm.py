@@ -29,7 +29,7 @@ class ClusterOptions:
 
     max_clusters: int | None = None
     n_init: int = 20
-    eps: float | None = None
+    eps: float | int | None = None
     min_samples: int = 2
     n_resamples: int = 20
 

@@ -38,7 +38,7 @@ def null_distances(
     *,
     n_draws: int,
     seed: int,
-    reference: HeadWeights | float | None,
+    reference: HeadWeights | float | int | None,
 ) -> np.ndarray | None:
     """Distances `draw head head` under a null; None for none.
 

@@ -63,7 +63,7 @@ def silhouette(distances: Distances, labels: Labels) -> Float[np.ndarray, " draw
     return np.divide(total, counted, out=np.full(len(total), np.nan), where=counted > 0)
 
 
-def long_head_silhouette(relative_norm: float, n_heads: int) -> float:
+def long_head_silhouette(relative_norm: float | int, n_heads: int) -> float:
     """Silhouette of {one head} against the rest when all heads are orthogonal and it is longer.
 
     (n-1)/n (1 - sqrt(2) / sqrt(1 + s^2)) for relative norm s: .337 at s = 2 and .602 at s = 4

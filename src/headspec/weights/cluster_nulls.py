@@ -61,7 +61,7 @@ def initialisation_distances(
     *,
     n_draws: int,
     seed: int,
-    reference: HeadWeights | float | None,
+    reference: HeadWeights | float | int | None,
 ) -> Draws:
     """Distances between heads of the same architecture, initialised anew.
 
@@ -184,7 +184,7 @@ def _permute_columns(numbers: np.ndarray, rng: np.random.Generator) -> None:
         flat[other] = held
 
 
-def _init_stds(feature: str, reference: HeadWeights | float | None) -> tuple[float, float]:
+def _init_stds(feature: str, reference: HeadWeights | float | int | None) -> tuple[float, float]:
     if isinstance(reference, HeadWeights):
         matrices = [getattr(reference, f"W_{letter.upper()}").double() for letter in feature]
         stds = [float(matrix.std(correction=0)) for matrix in matrices]

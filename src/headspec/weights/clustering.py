@@ -36,7 +36,7 @@ def cluster_heads(
     seed: int = 0,
     unit_norm: bool = False,
     previous: Weights | None = None,
-    reference: HeadWeights | float | None = None,
+    reference: HeadWeights | float | int | None = None,
     options: ClusterOptions | None = None,
 ) -> HeadClustering:
     """Cluster attention heads by their weights and test the result against a null.

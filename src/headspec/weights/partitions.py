@@ -28,7 +28,7 @@ def partition(
     *,
     method: Method = "kmeans",
     n_init: int = 20,
-    eps: float | None = None,
+    eps: float | int | None = None,
     min_samples: int = 2,
     seed: int = 0,
 ) -> Labels:
@@ -127,26 +127,36 @@ def ward_labels(squares: Squares, n_clusters: int) -> Labels:
     return np.stack([cut_tree(tree, n_clusters)[:, 0] for tree in trees]).astype(np.int64)
 
 
-def dbscan_labels(squares: Squares, *, eps: float | None = None, min_samples: int = 2) -> Labels:
+def dbscan_labels(
+    squares: Squares, *, eps: float | int | None = None, min_samples: int = 2
+) -> Labels:
     """DBSCAN (Ester et al. 1996); -1 marks noise.
 
     Args:
         squares: squared distances.
         eps: neighbourhood radius in units of the weights; None takes for every draw the median
-            over points of the distance to the nearest other point, times 1.1.
+            over points of the distance to the nearest other point, times 1.2.
         min_samples: points within `eps`, the point itself included, that make a core point.
     """
-    from sklearn.cluster import DBSCAN
-
-    found = []
-    for one in np.sqrt(np.maximum(squares, 0)):
-        radius = eps
-        if radius is None:
-            radius = 1.1 * float(np.median(np.sort(one, axis=1)[:, 1]))
-        radius = max(radius, np.finfo(float).tiny)  # identical points: every distance is 0
-        model = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed")
-        found.append(model.fit(one).labels_)
-    return np.stack(found).astype(np.int64)
+    distances = np.sqrt(np.maximum(squares, 0))
+    if eps is None:
+        nearest = np.partition(distances, 1, axis=2)[:, :, 1]
+        radius = 1.2 * np.median(nearest, axis=1)[:, None, None]
+    else:
+        radius = float(eps)
+    reach = distances <= radius
+    core = reach.sum(2) >= min_samples
+    points = core.shape[1]
+    linked = reach & core[:, None, :]  # `draw point core`
+    found = np.where(core, np.arange(points), points)
+    while True:  # the first core point that can be reached through core points
+        near = np.where(linked, found[:, None, :], points).min(2)
+        if (near[core] == found[core]).all():
+            break
+        found = np.where(core, near, points)
+    number = np.cumsum(core & (found == np.arange(points)), axis=1) - 1
+    labels = np.take_along_axis(number, np.minimum(near, points - 1), axis=1)
+    return np.where(near < points, labels, -1)
 
 
 def ordered_labels(labels: Labels) -> Labels:

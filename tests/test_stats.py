@@ -1,0 +1,110 @@
+"""P-values, null summaries, bootstrap intervals, false discovery rates."""
+
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from headspec.errors import InputError
+from headspec.stats import (
+    NullSummary,
+    bootstrap_interval,
+    false_discovery_rate,
+    permutation_p,
+    summarise_null,
+)
+
+
+def test_p_by_hand():
+    assert permutation_p(3.0, [0.0, 1.0, 2.0]) == 1 / 4
+    assert permutation_p(1.0, [0.0, 1.0, 2.0]) == 3 / 4
+    assert permutation_p(0.0, [0.0, 1.0, 2.0], alternative="less") == 2 / 4
+    assert permutation_p(3.0, [0.0, 1.0, 2.0], alternative="two-sided") == 2 / 4
+    assert permutation_p(2.0, [0.0, 1.0, 2.0], exact=True) == 1 / 3
+
+
+def test_p_is_never_zero_and_counts_ties_despite_rounding():
+    assert permutation_p(1e9, np.zeros(99)) == 0.01
+    third = 0.1 + 0.2  # 0.30000000000000004
+    assert permutation_p(third, [0.3, 0.3, 0.3]) == 1
+    assert permutation_p(0.3, [third, third, third], alternative="less") == 1
+
+
+def test_nothing_found_is_below_every_number():
+    assert permutation_p(float("nan"), [0.0, -5.0]) == 1
+    assert permutation_p(0.0, [np.nan, np.nan, np.nan]) == 1 / 4
+    assert permutation_p(float("nan"), [np.nan, 1.0]) == 1
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_p_agrees_with_scipy(seed):
+    rng = np.random.default_rng(seed)
+    one, other = rng.standard_normal(4), rng.standard_normal(4)
+
+    def difference(x, y, axis=-1):
+        return np.mean(x, axis=axis) - np.mean(y, axis=axis)
+
+    oracle = scipy_stats.permutation_test((one, other), difference, alternative="greater")
+    ours = permutation_p(difference(one, other), oracle.null_distribution, exact=True)
+    assert ours == pytest.approx(oracle.pvalue)
+
+
+def test_p_of_the_null_is_uniform_or_above():
+    rng = np.random.default_rng(0)
+    p = [permutation_p(rng.standard_normal(), rng.standard_normal(19)) for _ in range(4000)]
+    for level in (0.05, 0.1, 0.5):
+        assert np.mean(np.array(p) <= level) < level + 4 * np.sqrt(level / 4000)
+
+
+def test_summary_by_hand():
+    found = summarise_null(3.0, [0.0, 1.0, 2.0, float("nan")])
+    assert (found.mean, found.sd, found.q50, found.n) == (1.0, 1.0, 1.0, 3)
+    assert found.p_value == 1 / 5
+    assert summarise_null(1.0, [np.nan]).p_value == 0.5
+    assert np.isnan(NullSummary.bare(2.0).p_value)
+
+
+def test_bootstrap_agrees_with_scipy_and_covers():
+    sample = np.random.default_rng(1).exponential(size=30)
+    ours = bootstrap_interval(sample, seed=5, n_resamples=999)
+    oracle = scipy_stats.bootstrap(
+        (sample,), np.mean, n_resamples=999, rng=np.random.default_rng(5)
+    ).confidence_interval
+    assert (ours.low, ours.high) == (oracle.low, oracle.high)
+    rng = np.random.default_rng(2)
+    inside = 0
+    for _ in range(100):
+        found = bootstrap_interval(rng.standard_normal(40), n_resamples=499)
+        inside += found.low <= 0 <= found.high
+    assert inside >= 86
+    flat = bootstrap_interval(np.full(5, 2.0))
+    assert (flat.value, flat.low, flat.high) == (2, 2, 2)
+
+
+def test_bootstrap_leaves_the_global_generator_alone():
+    np.random.seed(0)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    bootstrap_interval([1.0, 2.0, 4.0], n_resamples=99)
+    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+
+
+def test_false_discovery_rate_by_hand_and_with_gaps():
+    adjusted = false_discovery_rate([[0.01, np.nan], [0.04, 0.5]])
+    np.testing.assert_allclose(adjusted, [[0.03, np.nan], [0.06, 0.5]])
+    assert np.isnan(false_discovery_rate([np.nan])).all()
+    assert (false_discovery_rate([0.01, 0.04], method="by") >= [0.02, 0.04]).all()
+
+
+def test_errors_name_what_is_wrong(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # let wrong words through
+    with pytest.raises(InputError, match="at least one"):
+        permutation_p(1.0, [])
+    with pytest.raises(InputError, match="alternative"):
+        permutation_p(1.0, [1.0], alternative="bigger")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="two finite"):
+        bootstrap_interval([1.0])
+    with pytest.raises(InputError, match="between 0 and 1"):
+        false_discovery_rate([1.5])
