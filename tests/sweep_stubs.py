@@ -10,6 +10,11 @@ from pathlib import Path
 from headspec.errors import StepNotFoundError
 
 
+def finished(out):
+    """The steps whose files lie in the folder of sweeps."""
+    return {int(path.name[4:].split("-")[0]) for path in Path(out).rglob("step*.json")}
+
+
 @dataclass(frozen=True)
 class StubCheckpoint:
     suite: object
@@ -92,7 +97,7 @@ def kill_again_and_again(out, log, *, kills, workers, n_steps):
     moments = random.Random(workers)
     killed = 0
     for _ in range(kills):
-        done_before = {path.name for path in Path(out).rglob("step*.json")}
+        done_before = finished(out)
         Path(log).write_text("")
         child = os.fork()
         if child == 0:
@@ -108,10 +113,10 @@ def kill_again_and_again(out, log, *, kills, workers, n_steps):
         os.killpg(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         killed += os.WIFSIGNALED(status)
-        again = {f"step{step}.json" for step in Path(log).read_text().split()} & done_before
+        again = set(map(int, Path(log).read_text().split())) & done_before
         if again:
             print(f"finished before and computed again: {sorted(again)}")
-    done = len(list(Path(out).rglob("step*.json")))
+    done = len(finished(out))
     if killed < kills or not 0 < done < n_steps:
         print(f"killed {killed} of {kills} with {done} of {n_steps} steps done")
     print(headspec_identity())

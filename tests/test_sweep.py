@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sweep_stubs import Logged, StubSuite, fails_at_four, square
+from sweep_stubs import Logged, StubSuite, fails_at_four, finished, square
 
 from headspec.errors import InputError, StepNotFoundError
 from headspec.results import TIDY_COLUMNS, load_provenance, tidy
@@ -144,7 +144,7 @@ def test_a_changed_measure_or_suite_is_computed_again(tmp_path):
         (SUITE, Logged(log, power=3), list(SUITE.steps)),
         (StubSuite(name="other"), measure, list(SUITE.steps)),
         (StubSuite(changed=(4,)), measure, [4, 8]),  # 8 may have been compared with 4
-        (SUITE, measure, [4, 8]),
+        (SUITE, measure, []),  # the earlier results are still there
     ):
         frame = quiet(suite, changed, out=tmp_path)
         assert calls(measure) == expected
@@ -168,6 +168,19 @@ def test_other_steps_recompute_only_where_the_step_before_has_changed(tmp_path):
     calls(measure)
     quiet(SUITE, measure, out=tmp_path, steps=[0, 1, 2, 4])
     assert calls(measure) == [2, 4]
+    for steps in ([0, 1, 4], [0, 1, 2, 4], [0, 1]):
+        quiet(SUITE, measure, out=tmp_path, steps=steps)
+    assert calls(measure) == []
+
+
+def test_runs_of_the_same_name_lie_side_by_side(tmp_path):
+    measure = Logged(str(tmp_path / "log"))
+    for suite in (SUITE, StubSuite(changed=SUITE.steps)):
+        quiet(suite, measure, out=tmp_path)
+    calls(measure)
+    for suite in (SUITE, StubSuite(changed=SUITE.steps)):
+        quiet(suite, measure, out=tmp_path)
+    assert calls(measure) == []
 
 
 def test_another_release_recomputes(tmp_path, monkeypatch):
@@ -184,7 +197,7 @@ def test_a_damaged_file_is_named_and_computed_again(tmp_path, damage):
     measure = Logged(str(tmp_path / "log"))
     first = quiet(SUITE, measure, out=tmp_path)
     calls(measure)
-    path = next(path for path in files(tmp_path) if path.name == "step8.json")
+    path = next(path for path in files(tmp_path) if path.name.startswith("step8-"))
     content = path.read_bytes()
     value = content.rindex(b"21.333")
     path.write_bytes(
@@ -195,7 +208,7 @@ def test_a_damaged_file_is_named_and_computed_again(tmp_path, damage):
             "other": b"{}",
         }[damage]
     )
-    with pytest.warns(SweepWarning, match=r"step8\.json is damaged; step 8 is computed again"):
+    with pytest.warns(SweepWarning, match=r"step8-\w{12}\.json is damaged; step 8 is computed"):
         again = quiet(SUITE, measure, out=tmp_path)
     equal(first, again)
     assert calls(measure) == [8]
@@ -242,7 +255,7 @@ def test_a_failing_step_is_named_and_finished_ones_are_kept(tmp_path, threads):
         executor.shutdown()
     else:
         assert isinstance(caught.value.__cause__, ArithmeticError)
-        assert {path.name for path in files(tmp_path)} == {"step0.json", "step1.json", "step2.json"}
+        assert finished(tmp_path) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -255,7 +268,7 @@ def test_failing_steps_can_be_recorded_and_are_tried_again(tmp_path, threads, ca
     assert np.isnan(row["value"])
     assert "step 4 failed" in caplog.text
     assert frame["error"].isna().sum() == len(frame) - 1
-    assert not any(path.name == "step4.json" for path in files(tmp_path))
+    assert finished(tmp_path) == {*SUITE.steps} - {4}
     equal(frame, record(SUITE, fails_at_four))
     fine = record(SUITE, square)
     assert fine["error"].isna().all()

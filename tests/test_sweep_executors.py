@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sweep_stubs import Logged, StubSuite, dies_at_four, fails_at_four
+from sweep_stubs import Logged, StubSuite, dies_at_four, fails_at_four, finished
 
 from headspec.errors import InputError
 from headspec.sweep import SweepError, sweep
@@ -32,7 +32,7 @@ def test_a_process_pool_gives_the_same_frame_and_workers_write(tmp_path, pool):
     measure = Logged(str(tmp_path / "log"))
     frame = sweep(SUITE, measure, out=tmp_path / "out", executor=pool)
     equal(frame, sweep(SUITE, measure))
-    assert len(list((tmp_path / "out").rglob("step*.json"))) == len(SUITE.steps)
+    assert finished(tmp_path / "out") == set(SUITE.steps)
     (tmp_path / "log").write_text("")
     equal(frame, sweep(SUITE, measure, out=tmp_path / "out"))
     assert (tmp_path / "log").read_text() == ""
@@ -68,7 +68,7 @@ def test_a_killed_worker_is_said_and_finished_steps_are_kept(tmp_path):
         message = r"a worker process that ended \(killed, or out of memory\).*steps \[4, 8, 16\]"
         with pytest.raises(SweepError, match=message):
             sweep(SUITE, dies_at_four, out=tmp_path, executor=executor, on_error="record")
-    assert len(list(tmp_path.rglob("step*.json"))) == 3
+    assert finished(tmp_path) == {0, 1, 2}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed.*")
@@ -114,9 +114,9 @@ def test_twenty_kills_lose_no_finished_step_and_change_no_bit(tmp_path, workers,
     identity, *complaints = report.stdout.splitlines()[::-1]
     assert (report.returncode, complaints) == (0, []), report.stderr
     monkeypatch.setattr("headspec.sweep_store.headspec_identity", lambda: identity)
-    done = {path.name for path in out.rglob("step*.json")}
+    done = finished(out)
     log.write_text("")
     suite, measure = StubSuite(tuple(range(100))), Logged(str(log), 0.004)
     frame = sweep(suite, measure, out=out)
-    assert not done & {f"step{step}.json" for step in log.read_text().split()}
+    assert not done & set(map(int, log.read_text().split()))
     equal(frame, sweep(suite, measure, out=tmp_path / "uninterrupted"))

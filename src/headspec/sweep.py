@@ -96,20 +96,15 @@ def sweep(
     """
     chosen = suite.resolve_steps(None if steps is None else list(steps))
     _warn_if_unverified(suite, chosen)
-    store = StepStore(None if out is None else Path(out), suite, measure)
+    store = StepStore(None if out is None else Path(out), suite, measure, steps=chosen)
     store.remove_leftovers()
-    before: dict[int, int | None] = dict(zip(chosen, (None, *chosen), strict=False))
-    frames: dict[int, pd.DataFrame] = {}
-    for step, previous in before.items():
-        found = store.read(step, previous)
-        if found is not None:
-            frames[step] = found
+    found = {step: store.read(step) for step in chosen}
+    frames = {step: frame for step, frame in found.items() if frame is not None}
     run = secrets.token_hex(8)
 
     def job(step: int) -> Job:
-        previous = before[step]
-        noted = store.provenance(step, previous)
-        return Job(suite, step, previous, measure, store.path(step), noted, run)
+        path, noted = store.path(step), store.provenance(step)
+        return Job(suite, step, store.previous[step], measure, path, noted, run)
 
     todo = [step for step in chosen if step not in frames]
     with _bar(len(chosen), len(frames), store.measure_name, progress) as bar:

@@ -1,14 +1,14 @@
 """Finished steps of a sweep on disk: where they lie, and whether they still hold.
 
     out/
-      pythia-160m-ClusterMeasure-1f0c2a9b/    one folder for a suite, a measure and a release
-        step512.json                          rows and provenance of one step
+      pythia-160m-ClusterMeasure-1f0c2a9b/    a suite's name, a measure, a release of headspec
+        step512-5be3a8c80e21.json             rows and provenance of one step
 
-A file counts when it is whole (it carries a checksum) and its fingerprint is that of the step:
-suite name, step, weights and config of this step and of the one before it in the sweep (a measure
-may compare with it), code and settings of the measure, headspec's version and code. The number of
-the earlier step is part of it too: sweeping other steps recomputes those that have got another
-predecessor. Folders of old measures are never read again and can be deleted.
+The second number is the step's fingerprint: of the suite's name, the step, weights and config of
+this step and of the one before it in the sweep (a measure may compare with it), code and settings
+of the measure, headspec's version and code. A file counts when its name is right and it is whole
+(it carries a checksum). So runs with the same name, or sweeps over other steps, lie side by side.
+Files of old measures and weights are never read again and can be deleted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import pandas as pd
 
 from headspec.errors import CheckpointError, HeadspecError
 from headspec.provenance import Provenance
-from headspec.results import load, load_provenance
+from headspec.results import load
 from headspec.sweep_fingerprint import fingerprint_measure, headspec_identity, measure_name
 from headspec.sweep_step import Suite
 
@@ -47,12 +47,25 @@ class StepStore:
         out: the folder for all sweeps; None: nothing is read or written.
         suite: the suite.
         measure: the measure.
+        steps: the steps of the sweep, ascending.
+
+    Attributes:
+        previous: step -> the one before it in the sweep, None for the first.
+        folder: where the files lie, None for nowhere.
     """
 
-    def __init__(self, out: Path | None, suite: Suite, measure: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        out: Path | None,
+        suite: Suite,
+        measure: Callable[[Any], Any],
+        *,
+        steps: tuple[int, ...],
+    ) -> None:
         self.suite, self.measure_name = suite, measure_name(measure)
-        self._contents: dict[int, str] = {}
+        self.previous = dict(zip(steps, (None, *steps), strict=False))
         self._hashes: dict[int, str] = {}
+        self._contents: dict[int, str] = {}
         self.folder: Path | None = None
         if out is not None:
             self._measure = fingerprint_measure(measure)
@@ -62,43 +75,45 @@ class StepStore:
 
     def path(self, step: int) -> Path | None:
         """The file of a step; None where nothing is stored."""
-        return None if self.folder is None else self.folder / f"step{step}.json"
+        if self.folder is None:
+            return None
+        return self.folder / f"step{step}-{self.fingerprint(step)[:12]}.json"
 
-    def read(self, step: int, previous: int | None) -> pd.DataFrame | None:
+    def read(self, step: int) -> pd.DataFrame | None:
         """The rows of a finished step; None where there are none that hold.
 
         A damaged file is named in a `SweepWarning`.
         """
-        path = self.path(step)
+        if self.folder is None or next(self.folder.glob(f"step{step}-*.json"), None) is None:
+            return None  # without reading the weights for their fingerprint
+        try:
+            path = self.path(step)
+        except HeadspecError:  # measuring the step will say what is wrong with it
+            return None
         if path is None or not path.exists():
+            _log.info("step %d: what it was computed from has changed; computed again", step)
             return None
         try:
-            noted, frame = load_provenance(path), load(path)
+            return load(path)
         except CheckpointError as error:
             message = f"{path} is damaged; step {step} is computed again. ({error.got})"
             warnings.warn(message, SweepWarning, stacklevel=3)
             return None
-        try:
-            holds = noted and noted.arguments["fingerprint"] == self.fingerprint(step, previous)
-        except (HeadspecError, KeyError):  # measuring the step will say what is wrong with it
-            holds = False
-        if not holds:
-            _log.info("step %d: what it was computed from has changed; computed again", step)
-        return frame if holds else None
 
-    def fingerprint(self, step: int, previous: int | None) -> str:
+    def fingerprint(self, step: int) -> str:
         """The hash of everything that the rows of a step depend on."""
+        previous = self.previous[step]
         before = None if previous is None else self._content(previous)
         return _hash(
             *(self.suite.name, step, self._content(step), previous, before),
             *(self._measure, headspec_identity()),
         )
 
-    def provenance(self, step: int, previous: int | None) -> Provenance:
+    def provenance(self, step: int) -> Provenance:
         """What is written along with the rows of a step."""
         if self.folder is None:
             return Provenance()
-        arguments = {"measure": self.measure_name, "fingerprint": self.fingerprint(step, previous)}
+        arguments = {"measure": self.measure_name, "fingerprint": self.fingerprint(step)}
         noted = Provenance.collect(steps=(step,), arguments=arguments)
         hashes = {step: self._hashes[step]}
         return dataclasses.replace(noted, suite=self.suite.name, hashes=hashes)
