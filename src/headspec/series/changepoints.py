@@ -132,7 +132,7 @@ def changepoints(
         )
     floor = max(curve.resolution(dtype), np.finfo(float).tiny)
     positions = curve.axis(axis)
-    noise = max(noise_sd or float(local_noise_sd(curve.values, positions)), floor)
+    noise = max(noise_sd or float(local_noise_sd(curve.values[None], positions)[0]), floor)
     per_cut = penalty if penalty is not None else _PENALTY[segments, noise_sd is not None]
     cuts: list[int] = []
     if np.ptp(curve.values) > floor:

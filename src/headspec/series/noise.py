@@ -9,8 +9,8 @@ _NORMAL_MEDIAN = 0.6744897501960817  # median of |z| of a standard normal
 
 
 def local_noise_sd(
-    values: Float[np.ndarray, "*curve step"], positions: Float[np.ndarray, " step"]
-) -> Float[np.ndarray, "*curve"]:
+    values: Float[np.ndarray, "curve step"], positions: Float[np.ndarray, " step"]
+) -> Float[np.ndarray, " curve"]:
     """Standard deviation of independent noise around a smooth curve.
 
     Each inner point is compared with the straight line between its two neighbours; the median of
@@ -18,7 +18,7 @@ def local_noise_sd(
     the noise. Straight drift drops out exactly, a jump touches two of the differences only.
 
     Args:
-        values: curves, `... step`, three steps or more.
+        values: curves, `curve step`, three steps or more.
         positions: where the steps lie on the axis, increasing.
 
     Returns:
@@ -33,7 +33,7 @@ def local_noise_sd(
     Example:
         >>> import numpy as np
         >>> from headspec.series.noise import local_noise_sd
-        >>> float(local_noise_sd(np.array([0.0, 1.0, 2.0, 3.0]), np.arange(4.0)))
+        >>> float(local_noise_sd(np.array([[0.0, 1.0, 2.0, 3.0]]), np.arange(4.0))[0])
         0.0
     """
     left = np.diff(positions)[:-1] / (positions[2:] - positions[:-2])

@@ -147,7 +147,7 @@ def _grid_start(x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> list[float]:
     best, least = [0.0, 1.0, float(np.median(x)), 0.0], np.inf
     for log_scale in np.log((x[-1] - x[0]) / np.array([100, 40, 20, 10, 5, 2.5])):
         for middle in middles:
-            shape = np.stack([np.ones_like(x), _logistic(x, 0, 1, middle, log_scale)], axis=1)
+            shape = np.stack([np.ones_like(x), _logistic(x, 0.0, 1.0, middle, log_scale)], axis=1)
             linear, loss, rank, _ = np.linalg.lstsq(shape / scale[:, None], y / scale, rcond=None)
             if rank == 2 and loss[0] < least:
                 best, least = [*linear.tolist(), float(middle), float(log_scale)], float(loss[0])

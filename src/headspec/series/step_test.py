@@ -162,7 +162,16 @@ def _unit_beyond(basis: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np
     return left / norms, norms
 
 
-@lru_cache(maxsize=256)
+def _ramp_widths(n: int) -> list[int]:
+    """Every width up to 12 intervals, then steps of a quarter, so that long curves stay cheap."""
+    widths, wide = [*range(_MIN_RAMP, min(13, n))], 12 * 1.25
+    while wide < n - 1:
+        widths.append(round(wide))
+        wide *= 1.25
+    return sorted({*widths, n - 1})
+
+
+@lru_cache(maxsize=64)
 def _design(
     steps: tuple[int, ...], axis: Axis, drift: Drift, sds: tuple[float, ...] | None
 ) -> _Design:
@@ -173,8 +182,8 @@ def _design(
     jumps = [(np.arange(n) >= k).astype(float) for k in range(_MIN_SIDE, n - _MIN_SIDE + 1)]
     ramps = [
         np.clip((along - along[i]) / (along[j] - along[i]), 0, 1)
-        for i in range(n)
-        for j in range(i + _MIN_RAMP, n)
+        for width in _ramp_widths(n)
+        for i, j in zip(range(n - width), range(width, n), strict=True)
     ]
     trends = [along, other] if drift == "both" else [along]
     basis, constant = _basis([ones, *trends], scale), _basis([ones], scale)
@@ -191,7 +200,7 @@ def _design(
     )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _null(
     steps: tuple[int, ...],
     axis: Axis,
