@@ -36,7 +36,7 @@ def write_shared(pools: Pools, target: Path) -> None:
 
 def write_size(name: str, pools: Pools, *, run: Path, target: Path) -> list[dict]:
     """Config and weights of one size; returns a row a step with the file's hash."""
-    model = build_model(SIZES[name], vocab=len(pools.tokenizer), end=pools.end, seed=0).half()
+    model = build_model(SIZES[name], vocab=len(pools.tokenizer), end=pools.end, seed=0)
     target.mkdir(parents=True, exist_ok=True)
     model.config.architectures, model.config.dtype = ["GPTNeoXForCausalLM"], torch.float16
     model.config.save_pretrained(target)
@@ -44,6 +44,8 @@ def write_size(name: str, pools: Pools, *, run: Path, target: Path) -> list[dict
     for step in STEPS:
         data = (run / f"step{step}" / "model.safetensors").read_bytes()
         write_atomically(target / f"step{step}" / "model.safetensors", data)
+        # from_pretrained looks for this file, or else a config.json, beside the weights
+        model.generation_config.save_pretrained(target / f"step{step}")
         rows.append({"step": step, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
     return rows
 
