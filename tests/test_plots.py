@@ -140,6 +140,54 @@ def test_transition_is_shaded_behind_every_panel(frame):
     assert entry == "largest change, 200 to 300: sudden (p = 0.004)"
 
 
+def test_the_p_value_shown_goes_with_the_kind():
+    """A gradual change has p = 1 for a jump: shown as such, it would read as no change."""
+    step = {"step_before": 10, "step_after": 100}
+    said = {}
+    for kind in ("sudden", "gradual", "none"):
+        row = pd.DataFrame([{**step, "kind": kind, "p": 0.9, "p_change": 0.0005}])
+        figure = plots.plot_metric_timeline(
+            golden_frame(), layer=1, transition=next(row.itertuples())
+        )
+        said[kind] = figure.data[-1].name.partition(": ")[2]
+    assert said == {
+        "sudden": "sudden (p = 0.9)",
+        "gradual": "gradual (p = 0.0005)",
+        "none": "not clear",
+    }
+
+
+def test_a_flat_curve_has_no_window_to_shade():
+    window = SimpleNamespace(step_before=np.nan, step_after=np.nan, kind="none")
+    figure = plots.plot_metric_timeline(golden_frame(), layer=1, transition=window)
+    assert not figure.layout.shapes
+
+
+def test_quantiles_of_the_null_make_a_band_of_their_name():
+    names = {"null_low": "null_q05", "null_high": "null_q95"}
+    figure = plots.plot_metric_timeline(golden_frame().rename(columns=names), layer=1)
+    assert list(figure.data[0].y) == [0.09, 0.08, 0.07, 0.19, 0.17, 0.15]
+    assert "5 to 95 % of the null" in {trace.name for trace in figure.data}
+
+
+def test_the_note_says_by_which_p_values_points_are_filled(frame):
+    both = pd.concat([golden_frame(q=[0.01, 0.5, 0.08]), golden_frame(metric="stability")])
+    note = plots.plot_metric_timeline(both, layer=1).layout.meta["headspec"]["note"]
+    assert "by q, corrected for all tests, in Silhouette; by p, not corrected" in note
+    alone = plots.plot_metric_timeline(golden_frame(), layer=1).layout.meta["headspec"]["note"]
+    assert "p, not corrected for the number of tests" in alone
+
+
+def test_projection_titles_tell_the_share_of_variance(frame):
+    told = frame.assign(explained=np.nan)
+    for axis, share in ((1, 0.5), (2, 0.25)):
+        told.loc[told["metric"] == f"pca_{axis}", "explained"] = share
+    figure = plots.plot_head_projection(told, layer=0, steps=[0])
+    assert figure.layout.annotations[0].text == "step 0: 75% of the variance"
+    plain = plots.plot_head_projection(told, layer=0, steps=[0], method="tsne")
+    assert plain.layout.annotations[0].text == "step 0"
+
+
 def test_a_transition_from_step_zero_has_its_place():
     window = SimpleNamespace(step_before=0, step_after=10, kind="none", p_value=np.nan, size=0.1)
     figure = plots.plot_metric_timeline(golden_frame(), layer=1, transition=window)
@@ -175,8 +223,15 @@ def test_map_shows_standardised_excess_and_dots():
     assert list(zip(dots.y, dots.x, strict=True)) == [(0, 1), (0, 2), (1, 1), (1, 2)]
     axis = figure.layout.coloraxis
     assert axis.cmid == 0
-    assert (axis.cmin, axis.cmax) == (pytest.approx(-47 / 3), pytest.approx(47 / 3))
+    assert (axis.cmin, axis.cmax) == (-10, 10)  # 47/3 is beyond the end, and the end says so
+    assert axis.colorbar.ticktext[-1] == "10 or more"
     assert "layer 1 at step 10" in figure.layout.meta["headspec"]["alt"]
+
+
+def test_map_scale_ends_at_the_largest_excess_when_that_is_small():
+    axis = plots.plot_emergence_map(golden_frame(value=[0.16, 0.1, 0.12])).layout.coloraxis
+    assert (axis.cmin, axis.cmax) == (pytest.approx(-1), pytest.approx(1))
+    assert axis.colorbar.ticktext is None
 
 
 def test_map_leaves_cells_without_a_spread_blank():
@@ -307,6 +362,14 @@ def test_losses_and_accuracies_do_not_share_an_axis():
     assert figure.layout.yaxis2.title.text == "nats per token"
     given_unit = plots.plot_capability_curves(capability_frame().assign(unit="points"))
     assert given_unit.layout.yaxis.title.text == "points"
+
+
+def test_capabilities_can_be_chosen_and_many_stay_apart():
+    figure = plots.plot_capability_curves(capability_frame(), metrics=["prose_loss"])
+    assert [trace.name for trace in figure.data] == ["prose loss"]
+    many = pd.DataFrame({"step": 1, "metric": [f"m{i}" for i in range(20)], "value": 0.5})
+    traces = plots.plot_capability_curves(many).data
+    assert len({(trace.marker.color, trace.marker.symbol) for trace in traces}) == 20
 
 
 def test_capabilities_need_neither_errors_nor_chance():
@@ -496,3 +559,17 @@ def test_choice_of_steps():
 
 def test_null_band_differs_from_every_category():
     assert NULL_BAND not in OKABE_ITO
+
+
+def test_one_checkpoint_is_enough_for_every_figure():
+    one = sweep_frame(layers=1, steps=(0,))
+    figures = [
+        plots.plot_metric_timeline(one, layer=0),
+        plots.plot_emergence_map(one),
+        plots.plot_head_projection(one, layer=0),
+        plots.plot_similarity_heatmaps(one, layer=0),
+        plots.plot_capability_curves(capability_frame(steps=(0,))),
+    ]
+    for figure in figures:
+        assert figure.data
+        assert figure.layout.meta["headspec"]["alt"].endswith(".")

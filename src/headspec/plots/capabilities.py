@@ -49,7 +49,7 @@ def plot_capability_curves(
     unit_of = {name: capability_unit(name, rows) for name, rows in series.items()}
     units = list(dict.fromkeys(unit_of[name] for name in names))
     axis = StepAxis([step for rows in series.values() for step in rows["step"]])
-    has_chance = number_column(capabilities, "chance") is not None
+    has_chance = any(number_column(rows, "chance") is not None for rows in series.values())
     panels = Panels(
         titles=[_panel_title(unit, [n for n in names if unit_of[n] == unit]) for unit in units],
         columns=min(2, len(units)),
@@ -142,9 +142,13 @@ def _alt(series: dict[str, pd.DataFrame], unit_of: dict[str, str]) -> str:
         values = rows.dropna(subset=["value"])
         if len(values):
             first, last = values.iloc[0], values.iloc[-1]
-            best = int(values["step"].iloc[int(np.argmax(np.abs(values["value"].diff())))])
-            said.append(
+            words = (
                 f"{capability_name(name)} from {first['value']:.3g} to {last['value']:.3g} "
-                f"{unit_of[name]}, changing most by step {best}"
+                f"{unit_of[name]}"
             )
+            changes = np.abs(np.diff(values["value"].to_numpy()))
+            if len(changes):
+                by = int(values["step"].to_numpy()[1 + int(np.argmax(changes))])
+                words += f", changing most by step {by}"
+            said.append(words)
     return "Line charts of capabilities over training steps: " + "; ".join(said) + "."

@@ -13,13 +13,17 @@ from headspec.plots.panels import Panels
 from headspec.plots.steps import short_number
 from headspec.plots.wording import metric_words
 
+CAP = 10.0
+"""Where the colour scale ends: beyond ten standard deviations every cell looks alike."""
+
 
 def plot_emergence_map(
     frame: pd.DataFrame, *, metric: str = "silhouette", alpha: float = 0.05
 ) -> go.Figure:
     """Layers by steps: how far a metric lies above or below its null, in the null's sd.
 
-    A cell shows (value - null_mean) / null_sd on a scale centred on 0; a dot marks `q` at
+    A cell shows (value - null_mean) / null_sd on a scale centred on 0 that ends at
+    ten at most (hover for the number); a dot marks `q` at
     most `alpha` (or `p`, where the frame has no `q`). Cells without a null stay blank. Steps are
     evenly spaced, so that widths say nothing of time.
 
@@ -80,13 +84,17 @@ def plot_emergence_map(
         note="One cell is one layer at one step: the metric minus the mean of its null, in "
         f"standard deviations of the null. A dot marks {which} at most {alpha:g}.",
     )
-    limit = float(np.nanmax(np.abs(excess.to_numpy()))) if np.isfinite(excess).any(axis=None) else 1
+    largest = float(np.nanmax(np.abs(excess.to_numpy()), initial=0.0)) or 1.0
+    limit = min(largest, CAP)
     figure.add_trace(_heatmap(tables, layers=layers, title=title, which=which))
     figure.add_trace(_dots(tables["p"], layers=layers, alpha=alpha))
     figure.update_layout(
         plot_bgcolor=BLANK,
         coloraxis=diverging_axis(
-            limit, title="standard deviations above the null", below=panels.below()
+            limit,
+            title="standard deviations above the null",
+            below=panels.below(),
+            capped=largest > CAP,
         ),
         xaxis={
             "tickmode": "array",
@@ -94,7 +102,6 @@ def plot_emergence_map(
             "ticktext": steps,
             "range": [-0.5, len(steps) - 0.5],
             "showgrid": False,
-            "tickangle": 0 if len(steps) < 10 else -60,
         },
         yaxis={
             "tickmode": "array",

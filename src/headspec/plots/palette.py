@@ -107,14 +107,21 @@ TEMPLATE = go.layout.Template(
 """Applied to each figure by itself; never registered with `plotly.io.templates`."""
 
 
-def diverging_axis(limit: float, *, title: str, below: float) -> dict:
+def diverging_axis(limit: float, *, title: str, below: float, capped: bool = False) -> dict:
     """A colour axis centred on 0 with its bar lying below the panels.
 
     Args:
         limit: the largest absolute value; both ends of the scale.
         title: what the colours show, with the unit.
+        capped: whether values beyond the limit share its colour; the ends then say so.
         below: distance of the bar from the panels, in shares of their height.
     """
+    ends = {}
+    if capped:
+        marks = [-limit, -limit / 2, 0, limit / 2, limit]
+        words = [f"{mark:g}".replace("-", "−") for mark in marks]
+        words[0], words[-1] = f"{words[0]} or less", f"{words[-1]} or more"
+        ends = {"tickmode": "array", "tickvals": marks, "ticktext": words}
     return {
         "colorscale": [list(stop) for stop in DIVERGING],
         "cmin": -limit,
@@ -132,6 +139,7 @@ def diverging_axis(limit: float, *, title: str, below: float) -> dict:
             "yanchor": "top",
             "ypad": 0,
             "nticks": 7,
+            **ends,
         },
     }
 

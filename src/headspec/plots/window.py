@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from math import nan
 from typing import Protocol, runtime_checkable
 
 import plotly.graph_objects as go
@@ -14,7 +15,12 @@ from headspec.plots.steps import StepAxis, short_number
 
 @runtime_checkable
 class TransitionLike(Protocol):
-    """What a figure needs to know of a transition, such as `find_transition` returns."""
+    """What a figure needs to know of a transition.
+
+    A result of `find_transition` has it, and so has a row (`itertuples`) of a frame of
+    transitions. The p-value that goes with the kind is shown where there is one: `p_value` (or
+    the column `p`) of a sudden change, `p_change` of a gradual one.
+    """
 
     @property
     def step_before(self) -> int: ...
@@ -22,10 +28,6 @@ class TransitionLike(Protocol):
     def step_after(self) -> int: ...
     @property
     def kind(self) -> str: ...
-    @property
-    def p_value(self) -> float: ...
-    @property
-    def size(self) -> float: ...
 
 
 def shade_window(
@@ -68,8 +70,9 @@ def window_entry(transition: TransitionLike) -> go.Scatter:
     before, after = (short_number(int(s)) for s in (transition.step_before, transition.step_after))
     kind = {"none": "not clear"}.get(transition.kind, transition.kind)
     text = f"largest change, {before} to {after}: {kind}"
-    p = transition.p_value
-    text += f" (p = {p:.2g})" if p is not None and math.isfinite(p) else ""
+    names = {"sudden": ("p_value", "p"), "gradual": ("p_change",)}.get(transition.kind, ())
+    p = next((float(getattr(transition, name)) for name in names if hasattr(transition, name)), nan)
+    text += f" (p = {p:.2g})" if math.isfinite(p) else ""
     return go.Scatter(
         x=[None], y=[None], mode="markers", marker=swatch(TRANSITION), name=text, meta="legend"
     )

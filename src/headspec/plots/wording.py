@@ -11,7 +11,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "separation_ratio": ("Separation ratio, as the study defines it", "1 / weight norm"),
     "separation_dimensionless": ("Separation, dimensionless", "distance / sd"),
     "wasserstein": ("Wasserstein distance between clusters", "weight value"),
-    "weight_divergence": ("Divergence from the step before", "weight norm"),
+    "weight_divergence": ("Divergence from the step before", "share of weight norm"),
     "ari_previous": ("Agreement with the step before", "adjusted Rand"),
     "stability": ("Stability under resampling", "adjusted Rand"),
     "smallest_cluster": ("Size of the smallest cluster", "heads"),
