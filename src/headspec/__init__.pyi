@@ -1,4 +1,14 @@
 from . import results as results
+from .checkpoints.micro import capability_curve as capability_curve
+from .checkpoints.micro import head_score_curve as head_score_curve
+from .checkpoints.micro import held_out_tokens as held_out_tokens
+from .checkpoints.micro_capabilities import answer_scores as answer_scores
+from .checkpoints.micro_capabilities import measure_capabilities as measure_capabilities
+from .checkpoints.micro_tasks import interleave_topics as interleave_topics
+from .checkpoints.micro_tasks import repeat_symbols as repeat_symbols
+from .checkpoints.micro_tasks import repeated_tokens as repeated_tokens
+from .checkpoints.micro_tasks import sample_additions as sample_additions
+from .checkpoints.micro_tasks import sample_comparisons as sample_comparisons
 from .checkpoints.suite import Checkpoint as Checkpoint
 from .checkpoints.suite import CheckpointSuite as CheckpointSuite
 from .checkpoints.suite import open_suite as open_suite
