@@ -99,6 +99,19 @@ def test_busy_hubs_are_waited_for(
     assert waits == [expected]
 
 
+def test_answers_that_are_not_the_hubs(neox_hub, suite, right, tmp_path) -> None:
+    """A proxy's log-in page with status 200."""
+    for where in ("refs", "/tree/"):
+        neox_hub.behave()
+        neox_hub.misbehave("status", where, status=200)
+        with pytest.raises(HubUnreachableError, match=r"not the Hub's.*such as a proxy"):
+            open_suite("lab/neox", cache_dir=tmp_path / "other").head_weights(4, 1)
+    neox_hub.behave()
+    assert_same_heads(
+        open_suite("lab/neox", cache_dir=tmp_path / "other").head_weights(4, 1), right
+    )
+
+
 def test_waiting_is_bounded(neox_hub, suite, right, waits) -> None:
     neox_hub.misbehave("status", DATA, status=429, headers={"Retry-After": "0"})
     with pytest.raises(HubUnreachableError, match="too many requests"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -49,6 +50,36 @@ final = [start(1000 + i) for i in range(2)]
 assert [os.waitpid(pid, 0)[1] for pid in final] == [0, 0]
 print(killed)
 """
+
+
+OFFLINE = """
+import sys
+from headspec.checkpoints.suite import open_suite
+from headspec.errors import HubUnreachableError
+suite = open_suite("lab/neox", cache_dir=sys.argv[1])
+suite.head_weights(4, 1)
+for missing in (lambda: suite.head_weights(4, 0), lambda: open_suite("lab/other")):
+    try:
+        missing()
+    except HubUnreachableError as error:
+        print(error.got)
+"""
+
+
+def test_hf_hub_offline_in_the_environment(neox_hub: FakeHub, tmp_path: Path) -> None:
+    """HF_HUB_OFFLINE=1 as a user sets it: before Python starts."""
+    cache = tmp_path / "cache"
+    open_suite("lab/neox", cache_dir=cache).head_weights(4, 1)
+    before = len(neox_hub.log)
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, str(cache)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")},
+    )
+    assert done.stdout == "nothing cached, offline\nno cached list, offline\n", done.stderr
+    assert len(neox_hub.log) == before
 
 
 def test_killed_and_concurrent_readers(neox_hub: FakeHub, neox_steps: Path, tmp_path: Path) -> None:

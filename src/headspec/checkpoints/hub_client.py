@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     HTTPError,  # pyright: ignore[reportPrivateImportUsage] - of httpx or httpx2, by its version
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
@@ -172,6 +173,15 @@ def explained(what: str) -> Iterator[None]:
         ) from error
     except (HTTPError, EntryNotFoundError, OSError) as error:
         _raise_explained(error, what)
+    except HFValidationError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise HubUnreachableError(
+            expected=what,
+            got=f"an answer that is not the Hub's ({type(error).__name__}: {error!s:.80})",
+            fix="Something in between answers instead, such as a proxy or a log-in page: check "
+            "the network and HF_ENDPOINT.",
+        ) from error
 
 
 def _raise_explained(error: Exception, what: str) -> NoReturn:

@@ -7,14 +7,9 @@ from pathlib import Path
 
 from headspec.checkpoints.hub import HubSource
 from headspec.checkpoints.local import LocalSource
+from headspec.checkpoints.micro import SIZES, micro_path
 from headspec.checkpoints.source import Source
 from headspec.errors import InputError
-
-MICRO = ("micro", "micro-small", "micro-tiny")
-"""Names of the embedded suites."""
-
-MICRO_FOLDER = Path(__file__).parent / "data" / "micro"
-"""Where they lie: a folder for each, and one tokenizer for all."""
 
 
 def open_source(
@@ -29,9 +24,9 @@ def open_source(
     Args and raises: see `headspec.open_suite`.
     """
     text = os.fspath(name_or_path)
-    if text in MICRO:
-        tokenizer = MICRO_FOLDER / "tokenizer"
-        return LocalSource(MICRO_FOLDER / text, name=text, tokenizer_folder=tokenizer)
+    if text in SIZES:
+        tokenizer = micro_path("") / "tokenizer"
+        return LocalSource(micro_path(text), name=text, tokenizer_folder=tokenizer)
     folder = Path(text).expanduser()
     if folder.is_dir():
         return LocalSource(folder, revision_format=revision_format)
