@@ -29,10 +29,11 @@ class ClusterMeasure:
             null of each layer is drawn with its own seed, `seed + layer`, so that layers are
             compared with independent draws. The null `"initialisation"` takes its
             standard deviations from the first step of the suite.
+        positions: also where heads lie: projections and similarities.
 
     Called with a checkpoint it gives a tidy frame: the rows of `HeadClustering.to_frame` for each
-    layer, `pca_1`, `pca_2`, `tsne_1`, `tsne_2` of each head (t-SNE from 4 heads on), and
-    `similarity` of each pair `head`, `head_2` (cosine). Against the previous checkpoint of the
+    layer, and with `positions` `pca_1`, `pca_2`, `tsne_1`, `tsne_2` of each head (t-SNE from 4
+    heads on) and `similarity` of each pair `head`, `head_2` (cosine). Against the previous checkpoint of the
     sweep it adds `weight_divergence` and `ari_previous`.
 
     Example:
@@ -49,6 +50,7 @@ class ClusterMeasure:
     n_null: int = 1000
     seed: int = 0
     unit_norm: bool = False
+    positions: bool = True
 
     def __call__(self, checkpoint: Checkpoint) -> pd.DataFrame:
         layers = range(checkpoint.n_layers) if self.layers is None else self.layers
@@ -70,6 +72,8 @@ class ClusterMeasure:
             previous=None if before is None else before.head_weights(layer),
             reference=self._initial_heads(checkpoint, layer),
         )
+        if not self.positions:
+            return [found.to_frame()]
         similarity = head_similarity(weights, feature=self.feature, unit_norm=self.unit_norm)
         parts = [found.to_frame(), project_heads(similarity, method="pca").to_frame()]
         if len(similarity.heads) > 3:

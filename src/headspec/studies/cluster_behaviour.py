@@ -1,0 +1,106 @@
+"""Do clusters found in the weights differ in what their heads attend to?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import permutation_test
+
+from headspec.errors import InputError
+from headspec.stats import false_discovery_rate
+
+
+def relate_clusters(
+    frame: pd.DataFrame,
+    head_scores: pd.DataFrame,
+    *,
+    n_permutations: int = 9999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare the heads of different clusters by scores that the clustering has not seen.
+
+    At the last step the clusters come from weights alone, and scores (attention to the previous
+    token, induction) from prompts. The statistic is the share of a score's variance over the heads
+    of a layer that lies between clusters (eta squared); its null permutes heads over clusters,
+    exactly where there are at most `n_permutations` ways.
+
+    Args:
+        frame: tidy frame of a sweep with per-head rows of `cluster`.
+        head_scores: tidy frame with per-head rows of scores, at the same last step.
+        n_permutations: how many rearrangements to draw where there are more.
+        seed: of the draws.
+
+    Returns:
+        One row a layer and score: `layer`, `step`, `score`, `means` (of each cluster, cluster 0
+        first), `eta2`, `p`, and `q` (adjusted over all rows, Benjamini and Hochberg).
+
+    Raises:
+        InputError: if the two frames share no layer and head at the last step.
+
+    What it does not show: that the clusters cause the difference, or that behaviour would change
+    if they were swapped. Heads of one cluster can differ from the others in many ways at once.
+    """
+    clusters = frame[frame["metric"] == "cluster"]
+    last = clusters["step"].max()
+    labels = clusters[clusters["step"] == last].set_index(["layer", "head"])["value"]
+    scores = head_scores[(head_scores["step"] == last) & head_scores["head"].notna()]
+    rows = []
+    for (layer, name), part in scores.groupby(["layer", "metric"]):
+        values = part.set_index(["layer", "head"])["value"]
+        both = pd.DataFrame({"score": values, "cluster": labels}).dropna()
+        groups = [group["score"].to_numpy(float) for _, group in both.groupby("cluster")]
+        if len(groups) < 2 or len(both) < 3:
+            continue
+        found = permutation_test(
+            groups,
+            _eta_squared,
+            permutation_type="independent",
+            n_resamples=n_permutations,
+            alternative="greater",
+            vectorized=True,
+            rng=np.random.default_rng(seed),
+        )
+        means = tuple(float(group.mean()) for group in groups)
+        rows.append((layer, last, name, means, float(found.statistic), float(found.pvalue)))
+    if not rows:
+        raise InputError(
+            expected=f"clusters and scores of the same heads at the last step, {last}",
+            got=f"scores at steps {sorted(head_scores['step'].dropna().unique())}",
+            fix="Measure the scores at the steps of the sweep.",
+        )
+    table = pd.DataFrame(rows, columns=["layer", "step", "score", "means", "eta2", "p"])
+    return table.assign(q=false_discovery_rate(table["p"].to_numpy()))
+
+
+def describe_behaviour(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]:
+    """A sentence for each layer and score that differs between clusters, or one that none does.
+
+    Args:
+        table: of `relate_clusters`.
+        alpha: false discovery rate to accept.
+    """
+    clear = table[table["q"] <= alpha]
+    if clear.empty:
+        return [
+            "In no layer do clusters differ in "
+            + " or ".join(name.replace("_", " ") for name in sorted(table["score"].unique()))
+            + " attention more than clusters of shuffled heads do."
+        ]
+    return [
+        f"Layer {int(row.layer)}: its clusters differ in {row.score.replace('_', ' ')} attention "
+        f"({' against '.join(f'{mean:.2f}' for mean in row.means)} on average, "
+        f"{row.eta2:.0%} of the variance over heads, q = {row.q:.2g})."
+        for row in clear.itertuples()
+    ]
+
+
+def _eta_squared(*groups: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Share of the variance between groups; 0 where all values are equal."""
+    everything = np.concatenate(groups, axis=axis)
+    centre = everything.mean(axis=axis, keepdims=True)
+    total = ((everything - centre) ** 2).sum(axis=axis)
+    between = sum(
+        group.shape[axis] * (group.mean(axis=axis, keepdims=True) - centre).squeeze(axis) ** 2
+        for group in groups
+    )
+    return np.where(total > 0, between / np.where(total > 0, total, 1), 0.0)
