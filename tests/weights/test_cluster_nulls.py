@@ -229,7 +229,7 @@ def test_planted_clusters_are_detected(null, method):
 
 def test_errors_name_what_is_wrong():
     weights = random_heads(5)
-    with pytest.raises(InputError, match="reference=suite.head_weights"):
+    with pytest.raises(InputError, match=r"reference=suite\.head_weights"):
         cluster_heads(weights, null="initialisation")
     with pytest.raises(InputError, match="positive standard deviation"):
         cluster_heads(weights, null="initialisation", reference=0.0)
