@@ -119,6 +119,15 @@ def test_nan_and_inf(run, config, tmp_path: Path) -> None:
     assert frame.distance_previous.isna().sum() == 2  # the first, and the broken one
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_one_bad_entry_in_any_dtype(run, config, tmp_path: Path, dtype, value) -> None:
+    tensors = {name: tensor.to(dtype) for name, tensor in run[8].items()}
+    tensors["gpt_neox.embed_in.weight"][-1, -1] = value
+    (row,) = rows(open_suite(save_run(tmp_path, {8: tensors}, config)).verify()).values()
+    assert (row.n_nan, row.n_inf) == ((0, 1), (1, 0))[value != value]
+
+
 def test_damaged_files(run, config, tmp_path: Path) -> None:
     suite = open_suite(save_run(tmp_path, run, config))
 
