@@ -224,7 +224,7 @@ def test_map_shows_standardised_excess_and_dots():
     axis = figure.layout.coloraxis
     assert axis.cmid == 0
     assert (axis.cmin, axis.cmax) == (-10, 10)  # 47/3 is beyond the end, and the end says so
-    assert axis.colorbar.ticktext[-1] == "10 or more"
+    assert axis.colorbar.ticktext[-1] == "≥ 10"
     assert "layer 1 at step 10" in figure.layout.meta["headspec"]["alt"]
 
 

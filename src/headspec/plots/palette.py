@@ -73,9 +73,10 @@ _AXIS_LOOK = {
     "zeroline": False,
     "showline": True,
     "ticks": "outside",
+    "exponentformat": "e",
     "ticklen": 4,
     "tickfont": {"size": 11, "color": MUTED},
-    "title": {"font": {"size": 12, "color": MUTED}, "standoff": 8},
+    "title": {"font": {"size": 12, "color": MUTED}, "standoff": 6},
 }
 
 TEMPLATE = go.layout.Template(
@@ -120,7 +121,7 @@ def diverging_axis(limit: float, *, title: str, below: float, capped: bool = Fal
     if capped:
         marks = [-limit, -limit / 2, 0, limit / 2, limit]
         words = [f"{mark:g}".replace("-", "−") for mark in marks]
-        words[0], words[-1] = f"{words[0]} or less", f"{words[-1]} or more"
+        words[0], words[-1] = f"≤ {words[0]}", f"≥ {words[-1]}"
         ends = {"tickmode": "array", "tickvals": marks, "ticktext": words}
     return {
         "colorscale": [list(stop) for stop in DIVERGING],

@@ -41,7 +41,7 @@ class Panels:
     legend_lines: int = 1
     narrow_legend_lines: int = 3
     footer: int = 56
-    left: int = 62
+    left: int = 68
     bar: bool = False
     share_y: bool = False
 
