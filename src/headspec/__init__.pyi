@@ -40,6 +40,15 @@ from .report import ReportSection as ReportSection
 from .report import ReportTable as ReportTable
 from .report import save_figures as save_figures
 from .report import write_report as write_report
+from .series.changepoints import Changepoints as Changepoints
+from .series.changepoints import changepoints as changepoints
+from .series.emergence import Emergence as Emergence
+from .series.emergence import emergence_step as emergence_step
+from .series.sigmoid import SigmoidFit as SigmoidFit
+from .series.sigmoid import fit_sigmoid as fit_sigmoid
+from .series.transition_tables import find_transitions as find_transitions
+from .series.transitions import Transition as Transition
+from .series.transitions import find_transition as find_transition
 from .stats import Interval as Interval
 from .stats import NullSummary as NullSummary
 from .stats import bootstrap_interval as bootstrap_interval

@@ -24,8 +24,8 @@ class SigmoidFit:
     Attributes:
         low, high: fitted values before and after, in the unit of the metric; high < low falls.
         midpoint: step where half of the change is done; NaN where no fit was found.
-        midpoint_low, midpoint_high: its interval in steps, never narrower than the window between
-            checkpoints that holds the midpoint where the fitted rise fits into that window.
+        midpoint_low, midpoint_high: its interval in steps; the window between two checkpoints
+            where the whole fitted rise fits into that window.
         width: how many e-folds of log(1 + step) the change takes from 10 % to 90 %. About the
             spacing of the checkpoints or less means: as fast as could be seen.
         residual_sd: root mean square of the residuals, corrected for four parameters.
@@ -95,8 +95,8 @@ def sigmoid_of(curve: Curve, *, level: float) -> SigmoidFit:
     width = _RISE * np.exp(log_scale)
     at = int(np.clip(np.searchsorted(x, middle), 1, n - 1))
     lower, upper = middle - half, middle + half
-    if width <= x[at] - x[at - 1]:
-        lower, upper = min(lower, x[at - 1]), max(upper, x[at])
+    if width <= x[at] - x[at - 1]:  # flat on both sides: anywhere in the window fits as well
+        lower, upper = x[at - 1], x[at]
     return SigmoidFit(
         low=float(y.min() + spread * low),
         high=float(y.min() + spread * (low + rise)),
@@ -144,11 +144,13 @@ def _best_fit(
 def _grid_start(x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> list[float]:
     """Best of a grid of middles and widths, where low and rise are a straight line fit."""
     middles = np.concatenate([(x[1:] + x[:-1]) / 2, x[1:-1]])
-    best, least = [0.0, 1.0, float(np.median(x)), 0.0], np.inf
-    for log_scale in np.log((x[-1] - x[0]) / np.array([100, 40, 20, 10, 5, 2.5])):
-        for middle in middles:
-            shape = np.stack([np.ones_like(x), _logistic(x, 0.0, 1.0, middle, log_scale)], axis=1)
-            linear, loss, rank, _ = np.linalg.lstsq(shape / scale[:, None], y / scale, rcond=None)
-            if rank == 2 and loss[0] < least:
-                best, least = [*linear.tolist(), float(middle), float(log_scale)], float(loss[0])
-    return best
+    scales = np.log((x[-1] - x[0]) / np.array([100, 40, 20, 10, 5, 2.5]))
+    grid = np.array([(middle, log_scale) for log_scale in scales for middle in middles])
+    shapes = np.stack([_logistic(x, 0.0, 1.0, *point) for point in grid.tolist()])
+    weight = scale**-2 / (scale**-2).sum()
+    left = shapes - (shapes @ weight)[:, None]
+    spread = (left**2) @ weight
+    slopes = left @ (weight * y) / np.where(spread > 1e-12, spread, np.inf)
+    best = int((slopes**2 * spread).argmax())
+    low = float((weight * y).sum() - slopes[best] * (shapes[best] @ weight))
+    return [low, float(slopes[best]), *grid[best].tolist()]
