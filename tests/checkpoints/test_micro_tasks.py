@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
@@ -24,6 +24,7 @@ def test_the_questions_read_as_published():
     assert mt.addition(37, 45) == mt.Example("37+45=", "82\n")
 
 
+@settings(deadline=None, max_examples=40)
 @given(NUMBERS, NUMBERS)
 def test_answers_agree_with_decimal_and_packaging(a, b):
     for kind, reading in (("decimal", Decimal), ("version", Version)):
@@ -55,6 +56,7 @@ def test_right_answers_stand_first_and_second_equally_often():
     assert abs(first - 0.5) < 4 * 0.5 / np.sqrt(2000)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**16))
 def test_nothing_held_out_is_ever_trained_on(seed):
     def keys(split):
@@ -78,6 +80,7 @@ def test_sums_are_right():
         assert int(example.answer) == a + b
 
 
+@settings(deadline=None, max_examples=40)
 @given(period=st.integers(1, 20), length=st.integers(1, 70), seed=st.integers(0, 1000))
 def test_repeated_tokens_repeat_and_are_distinct_inside_a_period(period, length, seed):
     symbols = np.arange(100, 120)
@@ -101,6 +104,7 @@ def test_a_period_longer_than_the_symbols_is_an_error():
         mt.repeated_tokens(np.arange(8), 1, period=9, length=20)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 1000), st.integers(1, 120))
 def test_interleaved_passages_go_on_where_they_were_left(seed, length):
     passages = [np.arange(0, 100), np.arange(1000, 1100)]

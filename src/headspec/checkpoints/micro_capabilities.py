@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
@@ -79,14 +79,16 @@ def _score(model: Any, tokenizer: Any, examples: list[Example]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _log_probs(model: Any, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos_1 vocab"]:
+def _log_probs(
+    model: Any, tokens: Integer[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos_1 vocab"]:
     with torch.no_grad():
         logits = model(tokens.to(model.device), use_cache=False).logits[:, :-1]
     return logits.float().log_softmax(-1).cpu()
 
 
 def token_losses(
-    model: Any, tokens: Int[np.ndarray, "row pos"], *, batch_size: int = 64
+    model: Any, tokens: Integer[np.ndarray, "row pos"], *, batch_size: int = 64
 ) -> Float[np.ndarray, "row pos_1"]:
     """Next-token losses in nats; column ``i`` is the loss of predicting token ``i + 1``."""
     parts = []
@@ -98,7 +100,7 @@ def token_losses(
 
 
 def head_attention_scores(
-    model: Any, tokens: Int[np.ndarray, "row pos"], *, period: int
+    model: Any, tokens: Integer[np.ndarray, "row pos"], *, period: int
 ) -> pd.DataFrame:
     """Previous-token and induction attention of every head on repeated sequences.
 
@@ -134,8 +136,8 @@ def measure_capabilities(
     model: Any,
     tokenizer: Any,
     *,
-    symbols: Int[np.ndarray, " symbol"],
-    held_out: Int[np.ndarray, "row pos"],
+    symbols: Integer[np.ndarray, " symbol"],
+    held_out: Integer[np.ndarray, "row pos"],
     n: int = 500,
     seed: int = 0,
     name: str = "",
@@ -192,7 +194,7 @@ def measure_capabilities(
 
 def repeat_losses(
     model: Any,
-    symbols: Int[np.ndarray, " symbol"],
+    symbols: Integer[np.ndarray, " symbol"],
     *,
     n: int,
     bos: int,

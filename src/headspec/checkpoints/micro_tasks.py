@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from headspec.errors import InputError
 
@@ -167,7 +167,7 @@ def sample_additions(n: int, *, split: Split, seed: int = 0) -> list[Example]:
     return sums
 
 
-def repeat_symbols(tokenizer: Any) -> Int[np.ndarray, " symbol"]:
+def repeat_symbols(tokenizer: Any) -> Integer[np.ndarray, " symbol"]:
     """Ids of the symbols of repeated sequences: the first word-like entries of the vocabulary.
 
     Args:
@@ -182,14 +182,14 @@ def repeat_symbols(tokenizer: Any) -> Int[np.ndarray, " symbol"]:
 
 
 def repeated_tokens(
-    symbols: Int[np.ndarray, " symbol"],
+    symbols: Integer[np.ndarray, " symbol"],
     n: int,
     *,
     period: int,
     length: int,
     bos: int | None = None,
     seed: int = 0,
-) -> Int[np.ndarray, "n length"]:
+) -> Integer[np.ndarray, "n length"]:
     """Random sequences of distinct symbols, each repeated until ``length`` tokens are filled.
 
     Inside a period no symbol occurs twice, so what follows an earlier occurrence of the current
@@ -222,8 +222,8 @@ def repeated_tokens(
 
 
 def interleave_topics(
-    passages: list[Int[np.ndarray, " pos"]], *, length: int, seed: int = 0
-) -> tuple[Int[np.ndarray, " length"], Int[np.ndarray, " length"]]:
+    passages: list[Integer[np.ndarray, " pos"]], *, length: int, seed: int = 0
+) -> tuple[Integer[np.ndarray, " length"], Integer[np.ndarray, " length"]]:
     """Segments of several passages in turn, each passage going on where it was left.
 
     Args:
