@@ -66,8 +66,8 @@ class ClusterAlgorithm:
     ) -> Float[np.ndarray, " draw"]:
         """Mean adjusted Rand index between clusters of all points and of all but a sixth of them.
 
-        The subsets are the same for every draw. A single point cut off from the rest does not
-        survive its own removal, so that {one head} against the rest is not stable.
+        The subsets are the same for every draw. One long head against the rest is stable but for
+        the subsets without it: high stability is no evidence without its null.
         """
         points = labels.shape[1]
         scores = np.empty(len(labels))
