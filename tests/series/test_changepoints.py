@@ -9,6 +9,7 @@ import ruptures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
+from series_curves import as_frame, doubling, jump
 
 from headspec import results
 from headspec.errors import InputError
@@ -17,7 +18,6 @@ from headspec.series import noise as noise_module
 from headspec.series.changepoints import changepoints
 from headspec.series.noise import local_noise_sd
 from headspec.series.transitions import find_transition
-from tests.series.curves import as_frame, doubling, jump
 
 
 def test_golden_two_levels():

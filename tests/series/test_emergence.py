@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
+from series_curves import as_frame, doubling, jump, lambada
 
 from headspec import results
 from headspec.errors import InputError
 from headspec.series import emergence, sigmoid
 from headspec.series.emergence import emergence_step
 from headspec.series.sigmoid import fit_sigmoid
-from tests.series.curves import as_frame, doubling, jump
-from tests.series.test_transitions import lambada
 
 STEPS = [0, 10, 20, 30, 40, 50]
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy.stats import binom
+from series_curves import as_frame, doubling, jump, logistic
 
 from headspec.series.step_test import run_step_tests
 from headspec.series.transitions import find_transition, transition_verdict
-from tests.series.curves import as_frame, doubling, jump, logistic
 
 REPS = 400
 FIXED = {"axis": "log_step", "n_null": 1000, "seed": 1, "floor": 0.0}

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import false_discovery_control
+from series_curves import as_frame, doubling, jump
 
 from headspec.errors import InputError
 from headspec.results import TIDY_COLUMNS
 from headspec.series import transition_tables
 from headspec.series.transition_tables import find_transitions
 from headspec.series.transitions import find_transition
-from tests.series.curves import as_frame, doubling, jump
 
 
 def layers(n_layers: int, sudden: int, n: int = 12) -> pd.DataFrame:

@@ -1,9 +1,6 @@
 """Transitions: goldens, what leaves the verdict alone, an independent fit, controls."""
 
 import doctest
-import json
-import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from series_curves import as_frame, doubling, jump, lambada, logistic
 
 from headspec import results
 from headspec.errors import InputError
@@ -18,9 +16,7 @@ from headspec.series import transitions
 from headspec.series.curve import read_curve
 from headspec.series.step_test import run_step_tests
 from headspec.series.transitions import find_transition
-from tests.series.curves import as_frame, doubling, jump, logistic
 
-EVALS = Path(__file__).resolve().parents[3] / "shared" / "data" / "pythia-evals"
 QUICK = {"n_null": 200}
 
 
@@ -286,17 +282,6 @@ def test_frame_and_files(tmp_path):
 
 def test_examples():
     assert doctest.testmod(transitions).failed == 0
-
-
-def lambada(size: str) -> pd.DataFrame:
-    if not EVALS.is_dir():
-        pytest.skip("the published Pythia evaluations are not beside the checkout")
-    rows = []
-    for path in (EVALS / f"pythia-{size}" / "zero-shot").glob("*_step*.json"):
-        scores = json.loads(path.read_text())["results"]["lambada_openai"]
-        step = int(re.search(r"_step(\d+)", path.name)[1])
-        rows.append({"step": step, "value": scores["acc"], "se": scores["acc_stderr"]})
-    return pd.DataFrame(rows).assign(metric="m", model=size)
 
 
 @pytest.mark.parametrize(
