@@ -1,30 +1,33 @@
 """When do clusters of attention heads emerge during training, how suddenly, and against what?
 
 The training-dynamics half of the study "Pythia weight clustering dynamics", with a null for every
-number. On the embedded suite:      python examples/cluster_emergence.py
-The published setting (downloads):  python examples/cluster_emergence.py \
-                                        --suite EleutherAI/pythia-160m --layer 6
+number. Heads are clustered by direction, and as the study did it, by their weights as given.
+
+    python examples/cluster_emergence.py                                        # embedded suite
+    python examples/cluster_emergence.py --suite EleutherAI/pythia-160m --layer 6   # as published
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import pandas as pd
 import typer
 
 import headspec as hs
-from headspec.studies import cluster_emergence as study
+from headspec.checkpoints.micro import SIZES
+from headspec.studies import cluster_behaviour, cluster_emergence
 
 PUBLISHED_STEPS = (1000, 5000, 10000, 20000, 40000, 80000, 120000, 143000)
+CAPABILITIES = ("decimal_accuracy", "version_accuracy", "addition_accuracy", "induction_gain")
 
 
 def main(
     suite: Annotated[str, typer.Option(help="Hub name, folder, or an embedded suite.")] = "micro",
     layer: Annotated[list[int] | None, typer.Option(help="Repeatable; default: all.")] = None,
-    steps: Annotated[str, typer.Option(help="As in 0,128,4000; default: all.")] = "",
+    steps: Annotated[str, typer.Option(help="As in 0,128,4096; default: all.")] = "",
     feature: Annotated[str, typer.Option(help="q, k, v, o, qk or ov.")] = "qk",
     clusters: Annotated[int, typer.Option(help="Number of clusters.")] = 2,
-    unit_norm: Annotated[bool, typer.Option(help="Cluster directions, not lengths.")] = False,
-    null: Annotated[str, typer.Option(help="norm_matched, initialisation, permuted.")] = (
+    null: Annotated[str, typer.Option(help="norm_matched, initialisation or permuted.")] = (
         "norm_matched"
     ),
     n_null: Annotated[int, typer.Option(help="Draws of the null.")] = 2000,
@@ -36,31 +39,40 @@ def main(
     opened = hs.open_suite(suite)
     chosen = chosen_steps(opened, steps)
     checked = opened.verify(steps=chosen)
-    measure = hs.ClusterMeasure(
-        layers=tuple(layer) if layer else None,
-        feature=feature,  # type: ignore[arg-type]
-        n_clusters=clusters,
-        null=null,  # type: ignore[arg-type]
-        n_null=n_null,
-        seed=seed,
-        unit_norm=unit_norm,
-    )
-    frame = study.add_q_values(hs.sweep(opened, measure, steps=chosen, out=out / "steps"))
-    layers = study.emergence_by_layer(frame)
-    transitions = hs.find_transitions(frame, "silhouette", seed=seed)
-    findings = study.describe_findings(layers, transitions)
-    hypotheses = study.judge_hypotheses(layers, transitions)
+    settings: dict[str, Any] = {
+        "layers": tuple(layer) if layer else None,
+        "feature": feature,
+        "n_clusters": clusters,
+        "null": null,
+        "n_null": n_null,
+        "seed": seed,
+    }
     provenance = hs.Provenance.collect(
-        opened, steps=chosen, seeds=seed, processing="none", arguments=vars(measure)
+        opened, steps=chosen, seeds=seed, processing="none", arguments=settings
     )
-    for suffix in ("json", "parquet"):
-        hs.results.save(frame, out / f"clusters.{suffix}", provenance=provenance)
-        hs.results.save(transitions, out / f"transitions.{suffix}", provenance=provenance)
-    figures, sections = draw(frame, transitions, layers, None)
+    results = {}
+    for name, measure in {
+        "directions": hs.ClusterMeasure(**settings, unit_norm=True),
+        "as_given": hs.ClusterMeasure(**settings, unit_norm=False, positions=False),
+    }.items():
+        frame = hs.sweep(opened, measure, steps=chosen, out=out / "steps" / name)
+        results[name] = cluster_emergence.add_q_values(frame)
+    frame = results["directions"]
+    results["transitions"] = transitions = hs.find_transitions(frame, "silhouette", seed=seed)
+    layers = cluster_emergence.emergence_by_layer(frame)
+    findings = cluster_emergence.describe_findings(layers, transitions)
+    if suite in SIZES and opened.steps[-1] in chosen:
+        results["behaviour"] = cluster_behaviour.relate_clusters(frame, hs.head_score_curve(suite))
+        findings += cluster_behaviour.describe_behaviour(results["behaviour"])
+    hypotheses = cluster_emergence.judge_hypotheses(layers, transitions)
+    for name, result in results.items():
+        hs.results.save(result, out / f"{name}.json", provenance=provenance)
+        hs.results.save(result, out / f"{name}.parquet", provenance=provenance)
+    figures, sections = draw(results, layers, suite)
     hs.save_figures(figures, out / "figures", formats=("html", "png") if png else ("html",))
     page = hs.write_report(
         out / "report.html",
-        title=f"Head clusters over training: {suite}",
+        title=f"Head clusters over training: {opened.name}",
         lead="Whether, when and how suddenly attention heads form clusters, against random heads.",
         findings=findings,
         hypotheses=hypotheses,
@@ -68,8 +80,7 @@ def main(
         tables=[hs.ReportTable(checked, "Checkpoints, verified")],
         provenance=provenance,
     )
-    for sentence in findings:
-        print(f"- {sentence}")
+    print("\n".join(f"- {sentence}" for sentence in findings))
     for one in hypotheses:
         print(f"{one.verdict.upper()}: {one.hypothesis} {one.evidence}")
     print(f"Report: {page}")
@@ -83,45 +94,46 @@ def chosen_steps(suite: hs.CheckpointSuite, text: str) -> tuple[int, ...]:
     return PUBLISHED_STEPS if published else suite.steps
 
 
-def draw(frame, transitions, layers, capabilities):
-    """Figures of the report by file name, and the sections they stand in."""
+def draw(results: dict[str, pd.DataFrame], layers: pd.DataFrame, suite: str):
+    """Figures by file name, and the sections of the report they stand in."""
+    frame, transitions = results["directions"], results["transitions"]
     figures = {"emergence_map": hs.plot_emergence_map(frame)}
-    overview = [hs.ReportFigure(figures["emergence_map"])]
-    if capabilities is not None:
-        figures["capabilities"] = hs.plot_capability_curves(capabilities)
-        overview.append(hs.ReportFigure(figures["capabilities"]))
-    sections = [
-        hs.ReportSection(
-            "All layers",
-            figures=overview,
-            tables=[
-                hs.ReportTable(layers, "Emergence by layer"),
-                hs.ReportTable(transitions, "Largest change of the silhouette by layer"),
-            ],
-        )
+    if suite in SIZES:
+        curves = hs.capability_curve(suite)
+        figures["capabilities"] = hs.plot_capability_curves(curves, metrics=CAPABILITIES)
+    tables = [
+        hs.ReportTable(layers, "From which step on each layer is clustered"),
+        hs.ReportTable(transitions, "Largest change of each layer's silhouette"),
     ]
+    if "behaviour" in results:
+        tables.append(hs.ReportTable(results["behaviour"], "Clusters and attention scores"))
+    sections = [section("All layers", figures, tables=tables)]
     for row in transitions.itertuples():
         layer = int(row.layer)
         drawn = {
-            "timeline": hs.plot_metric_timeline(frame, layer=layer, transition=row),
-            "similarity": hs.plot_similarity_heatmaps(frame, layer=layer),
-            "pca": hs.plot_head_projection(frame, layer=layer, method="pca"),
-            "tsne": hs.plot_head_projection(frame, layer=layer, method="tsne"),
+            f"layer{layer}_timeline": hs.plot_metric_timeline(frame, layer=layer, transition=row),
+            f"layer{layer}_similarity": hs.plot_similarity_heatmaps(frame, layer=layer),
+            f"layer{layer}_pca": hs.plot_head_projection(frame, layer=layer, method="pca"),
+            f"layer{layer}_tsne": hs.plot_head_projection(frame, layer=layer, method="tsne"),
         }
-        figures |= {f"layer{layer}_{name}": figure for name, figure in drawn.items()}
-        sections.append(
-            hs.ReportSection(
-                f"Layer {layer}", figures=[hs.ReportFigure(figure) for figure in drawn.values()]
-            )
-        )
-    verdicts = study.compare_verdicts(frame)
+        sections.append(section(f"Layer {layer}", drawn))
+        figures |= drawn
+    as_given = {"as_given_map": hs.plot_emergence_map(results["as_given"])}
     text = (
-        "The study calls a silhouette above .5 strong and a separation ratio above 2 well "
-        "separated. The ratio has no scale, and one long head alone makes a strong silhouette."
+        "The study clusters weights as given, where the longest head decides. It calls a "
+        "silhouette above .5 strong and a separation ratio above 2 well separated; the ratio has "
+        "no scale, and one long head alone makes a strong silhouette."
     )
+    verdicts = cluster_emergence.compare_verdicts(results["as_given"])
     table = hs.ReportTable(verdicts, "Each clustering in the study's words and by its null")
-    sections.append(hs.ReportSection("The study's thresholds", text, tables=[table], folded=True))
-    return figures, sections
+    sections.append(section("As the study measured", as_given, text=text, tables=[table]))
+    return figures | as_given, sections
+
+
+def section(title: str, figures: dict[str, Any], **rest: Any) -> hs.ReportSection:
+    """A section with these figures."""
+    shown = [hs.ReportFigure(figure) for figure in figures.values()]
+    return hs.ReportSection(title, figures=shown, **rest)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from synthetic_sweep import STEPS, TRANSITION, capability_frame, sweep_frame
 
 from headspec import plots
 from headspec.errors import HeadspecError, InputError
-from headspec.provenance import Provenance
 from headspec.report import (
     HypothesisVerdict,
     ReportFigure,
@@ -27,6 +26,7 @@ from headspec.report import (
     write_report,
 )
 from headspec.report.numbers import flat_rows, number_text, table_cells
+from headspec.results.provenance import Provenance
 
 NASTY = '<script>alert("1 & 2")</script>'
 

@@ -1,4 +1,4 @@
-"""Ready measures for `headspec.sweep.sweep`: what to compute at a checkpoint."""
+"""Ready measures for `headspec.sweep`: what to compute at a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from headspec.checkpoints.suite import Checkpoint
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.results import tidy
 from headspec.weights.cluster_nulls import Null
 from headspec.weights.clustering import cluster_heads
@@ -33,8 +33,8 @@ class ClusterMeasure:
 
     Called with a checkpoint it gives a tidy frame: the rows of `HeadClustering.to_frame` for each
     layer, and with `positions` `pca_1`, `pca_2`, `tsne_1`, `tsne_2` of each head (t-SNE from 4
-    heads on) and `similarity` of each pair `head`, `head_2` (cosine). Against the previous checkpoint of the
-    sweep it adds `weight_divergence` and `ari_previous`.
+    heads on) and `similarity` of each pair `head`, `head_2` (cosine). Against the previous
+    checkpoint of the sweep it adds `weight_divergence` and `ari_previous`.
 
     Example:
         >>> import headspec as hs

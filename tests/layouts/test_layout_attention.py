@@ -7,7 +7,7 @@ import pytest
 import torch
 from zoo import ZOO, config_dict, tiny_model
 
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.layouts import LAYOUTS, architecture, head_weights_from_tensors
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from zoo import ZOO, config_dict, save_tiny, tiny_model, tiny_tokenizer
 
 from headspec.errors import InputError, UnsupportedArchitectureError
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.layouts import head_weights_from_tensors
 from headspec.lens.models import load_model, wrap_model
 from headspec.lens.weights import head_weights

@@ -19,7 +19,7 @@ from headspec.checkpoints.opening import open_source
 from headspec.checkpoints.source import Source
 from headspec.checkpoints.steps import check_steps
 from headspec.errors import CheckpointError, HubUnreachableError
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

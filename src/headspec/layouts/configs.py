@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headspec.errors import InputError, UnsupportedArchitectureError
-from headspec.head_weights import Rotary
+from headspec.head_tensors import Rotary
 from headspec.layouts.table import LAYOUTS, Layout
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from headspec.errors import CheckpointError, InputError
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.layouts.configs import Dimensions, dimensions, layout, rotary
 from headspec.layouts.table import Layout
 

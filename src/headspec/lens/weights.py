@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from headspec.errors import InputError, UnsupportedArchitectureError
-from headspec.head_weights import HeadWeights, Rotary
+from headspec.head_tensors import HeadWeights, Rotary
 from headspec.layouts import LAYOUTS, head_weights_from_tensors
 from headspec.layouts import rotary as rotary_of_config
 from headspec.lens.processing import origin_of

@@ -17,10 +17,10 @@ from plotly.offline import get_plotlyjs
 
 from headspec.errors import InputError
 from headspec.plots.palette import DARK
-from headspec.provenance import Provenance
 from headspec.report.content import HypothesisVerdict, ReportFigure, ReportSection, ReportTable
 from headspec.report.numbers import flat_rows, table_cells
-from headspec.result_files import write_atomically
+from headspec.results.files import write_atomically
+from headspec.results.provenance import Provenance
 
 _MARKS = {"supported": "✓", "not supported": "✗", "not decided": "?"}
 

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from scipy import stats as scipy_stats
 
 from headspec.errors import InputError
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.results import tidy
 from headspec.stats import NullSummary, permutation_p, summarise_null
 from headspec.weights.features import Feature, head_factors

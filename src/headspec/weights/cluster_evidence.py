@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from headspec.errors import InputError
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.stats import NullSummary, permutation_p, summarise_null
 from headspec.weights.cluster_algorithm import ClusterAlgorithm
 from headspec.weights.cluster_metrics import HIGHER_IS_CLEARER, adjusted_rand, partition_metrics

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Real
 
 from headspec.errors import InputError
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.weights.similarity import HeadSimilarity
 
 Null = Literal["norm_matched", "initialisation", "permuted"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.stats import NullSummary
 from headspec.weights.cluster_algorithm import ClusterAlgorithm, ClusterOptions, cluster_algorithm
 from headspec.weights.cluster_evidence import (

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headspec.errors import InputError
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 
 Feature = Literal["q", "k", "v", "o", "qk", "ov"]
 FEATURES = ("q", "k", "v", "o", "qk", "ov")

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from headspec.errors import InputError
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.results import tidy
 from headspec.weights.features import Feature
 from headspec.weights.similarity import HeadSimilarity, head_similarity

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headspec.errors import InputError
-from headspec.head_weights import HeadWeights
+from headspec.head_tensors import HeadWeights
 from headspec.results import tidy
 from headspec.weights.features import Feature, HeadFactors, head_factors
 

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from headspec.errors import InputError
-from headspec.provenance import Provenance
-from headspec.result_files import FORMATS, write_atomically
 from headspec.results import tidy
+from headspec.results.files import FORMATS, write_atomically
+from headspec.results.provenance import Provenance
 
 
 @runtime_checkable

@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from headspec.encoding_arrays import is_tensor
 from headspec.errors import InputError
+from headspec.results.arrays import is_tensor
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range)
 
@@ -50,7 +50,7 @@ def fingerprint_measure(measure: Any) -> str:
 @functools.cache
 def headspec_identity() -> str:
     """headspec's version and a hash of its own code (what only draws and reports left out)."""
-    root = Path(__file__).parent
+    root = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()

@@ -27,10 +27,10 @@ from typing import Any
 import pandas as pd
 
 from headspec.errors import CheckpointError, HeadspecError
-from headspec.provenance import Provenance
 from headspec.results import load
-from headspec.sweep_fingerprint import fingerprint_measure, headspec_identity, measure_name
-from headspec.sweep_step import Suite
+from headspec.results.provenance import Provenance
+from headspec.sweeps.fingerprint import fingerprint_measure, headspec_identity, measure_name
+from headspec.sweeps.step import Suite
 
 _log = logging.getLogger("headspec.sweep")
 _STALE_SECONDS = 3600

@@ -27,10 +27,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from headspec.errors import HeadspecError, InputError
-from headspec.result_files import FORMATS, write_atomically
 from headspec.results import tidy
-from headspec.sweep_step import Failure, Job, Suite, free_cycles, run_in_worker, run_job
-from headspec.sweep_store import StepStore, SweepWarning
+from headspec.results.files import FORMATS, write_atomically
+from headspec.sweeps.step import Failure, Job, Suite, free_cycles, run_in_worker, run_job
+from headspec.sweeps.store import StepStore, SweepWarning
 
 _log = logging.getLogger("headspec.sweep")
 
@@ -58,8 +58,8 @@ def sweep(
     With `out` every finished step is written at once, by the process that measured it. A rerun
     takes finished steps from there: nothing is lost when the sweep is interrupted or killed. A
     step is computed again when its weights or config, its predecessor in the sweep, the measure's
-    code or settings, or headspec have changed (see `headspec.sweep_store` and
-    `headspec.sweep_fingerprint` for what is noticed and what is not), or its file is damaged.
+    code or settings, or headspec have changed (see `headspec.sweeps.store` and
+    `headspec.sweeps.fingerprint` for what is noticed and what is not), or its file is damaged.
 
     Args:
         suite: the checkpoints; call `suite.verify()` before.

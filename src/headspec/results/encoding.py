@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from headspec import encoding_arrays as arrays
 from headspec.errors import CheckpointError, InputError
+from headspec.results import arrays
 
 
 def encode(value: Any, where: str = "result") -> Any:

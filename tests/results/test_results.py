@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from headspec import result_files
 from headspec.errors import CheckpointError, InputError
-from headspec.head_weights import HeadWeights, Rotary
-from headspec.provenance import Provenance
+from headspec.head_tensors import HeadWeights, Rotary
 from headspec.results import TIDY_COLUMNS, load, load_provenance, save, tidy
+from headspec.results import files as result_files
+from headspec.results.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def test_a_comparison_that_would_miss_a_difference_does_not_pass():
     )
 )
 def test_any_array_and_tensor_comes_back(array):
-    from headspec.encoding import decode, encode
+    from headspec.results.encoding import decode, encode
 
     text = json.dumps(encode(array), allow_nan=False)
     assert same(decode(json.loads(text)), array)

@@ -20,8 +20,8 @@ from sweep_stubs import Logged, StubSuite, fails_at_four, finished, square
 
 from headspec.errors import InputError, StepNotFoundError
 from headspec.results import TIDY_COLUMNS, load_provenance, tidy
-from headspec.sweep import SweepError, UnverifiedSuiteWarning, sweep
-from headspec.sweep_store import SweepWarning
+from headspec.sweeps import SweepError, UnverifiedSuiteWarning, sweep
+from headspec.sweeps.store import SweepWarning
 
 SUITE = StubSuite()
 quiet = functools.partial(sweep, progress=False)
@@ -187,7 +187,7 @@ def test_another_release_recomputes(tmp_path, monkeypatch):
     measure = Logged(str(tmp_path / "log"))
     quiet(SUITE, measure, out=tmp_path)
     calls(measure)
-    monkeypatch.setattr("headspec.sweep_store.headspec_identity", lambda: "9.9.9+0")
+    monkeypatch.setattr("headspec.sweeps.store.headspec_identity", lambda: "9.9.9+0")
     quiet(SUITE, measure, out=tmp_path)
     assert calls(measure) == list(SUITE.steps)
 
@@ -341,7 +341,7 @@ def test_an_interrupted_parent_cancels_what_waits(monkeypatch):
     blocker = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         executor.submit(blocker.wait, 5)
-        monkeypatch.setattr(sys.modules["headspec.sweep"], "wait", interrupt)
+        monkeypatch.setattr(sys.modules["headspec.sweeps.run"], "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             quiet(SUITE, measure, executor=executor)
         blocker.set()
@@ -349,7 +349,7 @@ def test_an_interrupted_parent_cancels_what_waits(monkeypatch):
 
 
 def test_a_worker_that_shares_no_disk_has_its_rows_written_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("headspec.sweep_step.write_atomically", lambda *_: None)
+    monkeypatch.setattr("headspec.sweeps.step.write_atomically", lambda *_: None)
     frame = quiet(SUITE, square, out=tmp_path)
     assert len(files(tmp_path)) == len(SUITE.steps)
     equal(frame, quiet(SUITE, square, out=tmp_path))
@@ -417,7 +417,7 @@ def allocate(checkpoint):
 
 
 def test_memory_stays_flat_over_steps(monkeypatch):
-    monkeypatch.setattr("headspec.sweep_step._COLLECTION_SHARE", 1e9)
+    monkeypatch.setattr("headspec.sweeps.step._COLLECTION_SHARE", 1e9)
     suite = StubSuite(tuple(range(6)))
     gc.collect()
     tracemalloc.start()
@@ -433,7 +433,7 @@ def test_memory_stays_flat_over_steps(monkeypatch):
 
 def test_without_freeing_cycles_memory_would_grow(monkeypatch):
     """The negative control: the collection is what keeps it flat."""
-    monkeypatch.setattr(sys.modules["headspec.sweep"], "free_cycles", lambda seconds: None)
+    monkeypatch.setattr(sys.modules["headspec.sweeps.run"], "free_cycles", lambda seconds: None)
     gc.collect()
     gc.disable()
     tracemalloc.start()
@@ -449,7 +449,7 @@ def test_without_freeing_cycles_memory_would_grow(monkeypatch):
 
 def test_the_public_name_is_the_function_whatever_was_imported_first():
     import headspec
-    import headspec.sweep
+    import headspec.sweeps
 
     assert headspec.sweep is sweep
     assert headspec.SweepError is SweepError

@@ -89,8 +89,8 @@ def kill_again_and_again(out, log, *, kills, workers, n_steps):
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    from headspec.sweep import sweep
-    from headspec.sweep_fingerprint import headspec_identity
+    from headspec.sweeps import sweep
+    from headspec.sweeps.fingerprint import headspec_identity
 
     headspec_identity()  # remembered here: the same in every round, even if sources are edited
     suite, measure = StubSuite(tuple(range(n_steps))), Logged(log, 0.004)

@@ -13,7 +13,7 @@ import torch
 
 from headspec.errors import InputError
 from headspec.heads import Head
-from headspec.sweep_fingerprint import fingerprint_measure, headspec_identity, measure_name
+from headspec.sweeps.fingerprint import fingerprint_measure, headspec_identity, measure_name
 
 
 def compiled(source, name="measure", **known):
@@ -181,7 +181,7 @@ def test_the_same_in_another_process_whatever_the_hash_seed(tmp_path):
     (tmp_path / "mine.py").write_text(
         "WORDS = {'a', 'b', 'c', 'd'}\n"
         "def measure(c):\n    return {w: 1 for w in WORDS if w in {'x', 'y', 'z', 'b'}}\n"
-        "from headspec.sweep_fingerprint import fingerprint_measure\n"
+        "from headspec.sweeps.fingerprint import fingerprint_measure\n"
         "print(fingerprint_measure(measure))\n"
     )
     seen = {

@@ -20,9 +20,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headspec.encoding import decode, encode
 from headspec.errors import InputError
-from headspec.provenance import Provenance
+from headspec.results.encoding import decode, encode
+from headspec.results.provenance import Provenance
 
 _FORMAT = "headspec results 1"
 _KEY = b"headspec"

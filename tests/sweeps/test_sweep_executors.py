@@ -13,7 +13,7 @@ import pytest
 from sweep_stubs import Logged, StubSuite, dies_at_four, fails_at_four, finished
 
 from headspec.errors import InputError
-from headspec.sweep import SweepError, sweep
+from headspec.sweeps import SweepError, sweep
 
 SUITE = StubSuite()
 
@@ -113,7 +113,7 @@ def test_twenty_kills_lose_no_finished_step_and_change_no_bit(tmp_path, workers,
     )
     identity, *complaints = report.stdout.splitlines()[::-1]
     assert (report.returncode, complaints) == (0, []), report.stderr
-    monkeypatch.setattr("headspec.sweep_store.headspec_identity", lambda: identity)
+    monkeypatch.setattr("headspec.sweeps.store.headspec_identity", lambda: identity)
     done = finished(out)
     log.write_text("")
     suite, measure = StubSuite(tuple(range(100))), Logged(str(log), 0.004)
