@@ -45,6 +45,14 @@ def planted_rows(n: int, features: int, *, gap: float, seed: int) -> np.ndarray:
     return rows
 
 
+def long_head_rows(norm: float, seed: int = 0, features: int = 3000) -> np.ndarray:
+    """Twelve unrelated heads of norm 1, head 6 of the given norm."""
+    rows = np.random.default_rng(seed).standard_normal((12, features))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[6] *= norm
+    return rows
+
+
 def rejection_bounds(trials: int, level: float) -> tuple[int, int]:
     """Counts of rejections that a test of that level stays within (all but 1 in 1,000 times)."""
     return int(binom.ppf(0.0005, trials, level)), int(binom.ppf(0.9995, trials, level))
