@@ -23,7 +23,7 @@ def frames(labels, scores, step=10):
 def test_means_share_of_variance_and_exact_p_by_hand():
     labels, scores = [0, 0, 1, 1], [0.0, 1.0, 4.0, 5.0]
     row = relate_clusters(*frames(labels, scores)).iloc[0]
-    assert row["means"] == (0.5, 4.5)
+    assert (row["mean_0"], row["mean_1"]) == (0.5, 4.5)
     assert row["eta2"] == pytest.approx(16 / 17)  # total 17, between 4 * 2 ** 2
     extreme = 0
     for chosen in itertools.combinations(range(4), 2):

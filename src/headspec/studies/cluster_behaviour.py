@@ -31,8 +31,8 @@ def relate_clusters(
         seed: of the draws.
 
     Returns:
-        One row a layer and score: `layer`, `step`, `score`, `means` (of each cluster, cluster 0
-        first), `eta2`, `p`, and `q` (adjusted over all rows, Benjamini and Hochberg).
+        One row a layer and score: `layer`, `step`, `score`, `eta2`, `p`, `q` (adjusted over all
+        rows, Benjamini and Hochberg) and the mean of each cluster, `mean_0`, `mean_1`, ...
 
     Raises:
         InputError: if the two frames share no layer and head at the last step.
@@ -60,16 +60,18 @@ def relate_clusters(
             vectorized=True,
             rng=np.random.default_rng(seed),
         )
-        means = tuple(float(group.mean()) for group in groups)
-        rows.append((layer, last, name, means, float(found.statistic), float(found.pvalue)))
+        row = {"layer": layer, "step": last, "score": name}
+        row |= {"eta2": float(found.statistic), "p": float(found.pvalue)}
+        rows.append(row | {f"mean_{i}": float(group.mean()) for i, group in enumerate(groups)})
     if not rows:
         raise InputError(
             expected=f"clusters and scores of the same heads at the last step, {last}",
             got=f"scores at steps {sorted(head_scores['step'].dropna().unique())}",
             fix="Measure the scores at the steps of the sweep.",
         )
-    table = pd.DataFrame(rows, columns=["layer", "step", "score", "means", "eta2", "p"])
-    return table.assign(q=false_discovery_rate(table["p"].to_numpy()))
+    table = pd.DataFrame(rows)
+    table.insert(5, "q", false_discovery_rate(table["p"].to_numpy()))
+    return table
 
 
 def describe_behaviour(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]:
@@ -80,6 +82,7 @@ def describe_behaviour(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]
         alpha: false discovery rate to accept.
     """
     clear = table[table["q"] <= alpha]
+    means = clear.filter(regex=r"^mean_\d+$")
     if clear.empty:
         return [
             "In no layer do clusters differ in "
@@ -88,7 +91,7 @@ def describe_behaviour(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]
         ]
     return [
         f"Layer {int(row.layer)}: its clusters differ in {row.score.replace('_', ' ')} attention "
-        f"({' against '.join(f'{mean:.2f}' for mean in row.means)} on average, "
+        f"({' against '.join(f'{mean:.2f}' for mean in means.loc[row.Index].dropna())} on average, "
         f"{row.eta2:.0%} of the variance over heads, q = {row.q:.2g})."
         for row in clear.itertuples()
     ]
