@@ -69,6 +69,9 @@ def main(
         hs.results.save(result, out / f"{name}.json", provenance=provenance)
         hs.results.save(result, out / f"{name}.parquet", provenance=provenance)
     figures, sections = draw(results, layers, suite)
+    columns = ["step", "ok", "problems", "content_hash", "distance_previous"]
+    table = hs.ReportTable(checked[columns], "Checkpoints, verified")
+    sections.append(hs.ReportSection("Checkpoints", tables=[table], folded=True))
     hs.save_figures(figures, out / "figures", formats=("html", "png") if png else ("html",))
     page = hs.write_report(
         out / "report.html",
@@ -77,7 +80,6 @@ def main(
         findings=findings,
         hypotheses=hypotheses,
         sections=sections,
-        tables=[hs.ReportTable(checked, "Checkpoints, verified")],
         provenance=provenance,
     )
     print("\n".join(f"- {sentence}" for sentence in findings))
@@ -108,6 +110,7 @@ def draw(results: dict[str, pd.DataFrame], layers: pd.DataFrame, suite: str):
     if "behaviour" in results:
         tables.append(hs.ReportTable(results["behaviour"], "Clusters and attention scores"))
     sections = [section("All layers", figures, tables=tables)]
+    clearest = layers["layer"][(layers["value"] - layers["null_mean"]).idxmax()]
     for row in transitions.itertuples():
         layer = int(row.layer)
         drawn = {
@@ -116,7 +119,7 @@ def draw(results: dict[str, pd.DataFrame], layers: pd.DataFrame, suite: str):
             f"layer{layer}_pca": hs.plot_head_projection(frame, layer=layer, method="pca"),
             f"layer{layer}_tsne": hs.plot_head_projection(frame, layer=layer, method="tsne"),
         }
-        sections.append(section(f"Layer {layer}", drawn))
+        sections.append(section(f"Layer {layer}", drawn, folded=layer != clearest))
         figures |= drawn
     as_given = {"as_given_map": hs.plot_emergence_map(results["as_given"])}
     text = (
@@ -126,7 +129,8 @@ def draw(results: dict[str, pd.DataFrame], layers: pd.DataFrame, suite: str):
     )
     verdicts = cluster_emergence.compare_verdicts(results["as_given"])
     table = hs.ReportTable(verdicts, "Each clustering in the study's words and by its null")
-    sections.append(section("As the study measured", as_given, text=text, tables=[table]))
+    sections.append(section("As the study measured", as_given, text=text))
+    sections.append(hs.ReportSection("The study's words", tables=[table], folded=True))
     return figures | as_given, sections
 
 

@@ -95,11 +95,13 @@ def test_late_and_sudden_supports_late_optimisation_only():
 
 
 def test_findings_say_null_and_single_heads():
-    _, layers, transitions, _ = judged({0: NULL, 1: EARLY})
+    higher = [0.2] * len(STEPS)
+    _, layers, transitions, _ = judged({0: NULL, 1: EARLY}, {1: higher})
     first, second = describe_findings(layers, transitions)
-    assert "not distinguishable from the null" in first
-    assert "One cluster is a single head" in first
-    assert "clustered from step 10 on" in second
+    assert first.startswith("Layer 1")  # the highest above its null comes first
+    assert "clustered from step 10 on" in first
+    assert "not distinguishable from the null" in second
+    assert "One cluster is a single head" in second
 
 
 def test_the_studys_words_stand_beside_the_nulls():

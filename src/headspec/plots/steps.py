@@ -13,13 +13,13 @@ STEP_TITLE_POSITIVE = "training step (log scale)"
 
 
 def short_number(step: int) -> str:
-    """A step as a tick label: 0, 512, 1k, 2.5k, 143k, 1M.
+    """A step as a tick label: 0, 512, 1k, 2.5k, 6144, 143k, 1M.
 
-    >>> [short_number(s) for s in (0, 512, 1000, 2500, 143000, 10**6)]
-    ['0', '512', '1k', '2.5k', '143k', '1M']
+    >>> [short_number(s) for s in (0, 512, 1000, 2500, 6144, 143000, 10**6)]
+    ['0', '512', '1k', '2.5k', '6144', '143k', '1M']
     """
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if step >= size:
+        if step >= 10 * size or (step >= size and step % (size // 10) == 0):
             return f"{step / size:.4g}{letter}"
     return str(step)
 

@@ -143,16 +143,19 @@ def judge_hypotheses(
 def describe_findings(layers: pd.DataFrame, transitions: pd.DataFrame) -> list[str]:
     """Plain sentences on each layer: the silhouette at the last step, its null, and when it rose.
 
+    The layer that stands highest above its null comes first.
+
     Args:
         layers: of `emergence_by_layer`.
         transitions: of `find_transitions`.
     """
     kinds = transitions.set_index("layer")
+    excess = (layers["value"] - layers["null_mean"]).sort_values(ascending=False)
     sentences = []
-    for row in layers.itertuples():
+    for row in layers.loc[excess.index].itertuples():
         against = (
-            f"Layer {int(row.layer)}: silhouette {row.value:.3f} at the last step, random heads of "
-            f"the same norms {row.null_mean:.3f} ± {row.null_sd:.3f} (q = {row.q:.2g})"
+            f"Layer {int(row.layer)}: silhouette {row.value:.3f} at the last step, its null "
+            f"{row.null_mean:.3f} ± {row.null_sd:.3f} (q = {row.q:.2g})"
         )
         if np.isnan(row.lasting_step):
             sentence = f"{against}: not distinguishable from the null."
