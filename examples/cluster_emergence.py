@@ -69,8 +69,8 @@ def main(
         hs.results.save(result, out / f"{name}.json", provenance=provenance)
         hs.results.save(result, out / f"{name}.parquet", provenance=provenance)
     figures, sections = draw(results, layers, suite)
-    columns = ["step", "ok", "problems", "content_hash", "distance_previous"]
-    table = hs.ReportTable(checked[columns], "Checkpoints, verified")
+    shown = checked.filter(items=["step", "ok", "problems", "content_hash"])
+    table = hs.ReportTable(shown, "Checkpoints, verified")
     sections.append(hs.ReportSection("Checkpoints", tables=[table], folded=True))
     hs.save_figures(figures, out / "figures", formats=("html", "png") if png else ("html",))
     page = hs.write_report(
@@ -111,10 +111,13 @@ def draw(results: dict[str, pd.DataFrame], layers: pd.DataFrame, suite: str):
         tables.append(hs.ReportTable(results["behaviour"], "Clusters and attention scores"))
     sections = [section("All layers", figures, tables=tables)]
     clearest = layers["layer"][(layers["value"] - layers["null_mean"]).idxmax()]
-    for row in transitions.itertuples():
-        layer = int(row.layer)
+    changes: Any = transitions.itertuples()
+    for change in changes:
+        layer = int(change.layer)
         drawn = {
-            f"layer{layer}_timeline": hs.plot_metric_timeline(frame, layer=layer, transition=row),
+            f"layer{layer}_timeline": hs.plot_metric_timeline(
+                frame, layer=layer, transition=change
+            ),
             f"layer{layer}_similarity": hs.plot_similarity_heatmaps(frame, layer=layer),
             f"layer{layer}_pca": hs.plot_head_projection(frame, layer=layer, method="pca"),
             f"layer{layer}_tsne": hs.plot_head_projection(frame, layer=layer, method="tsne"),
@@ -141,4 +144,7 @@ def section(title: str, figures: dict[str, Any], **rest: Any) -> hs.ReportSectio
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except hs.HeadspecError as error:
+        raise SystemExit(f"Error: {error}") from None

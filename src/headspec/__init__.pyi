@@ -12,6 +12,7 @@ from .checkpoints.micro_tasks import sample_comparisons as sample_comparisons
 from .checkpoints.suite import Checkpoint as Checkpoint
 from .checkpoints.suite import CheckpointSuite as CheckpointSuite
 from .checkpoints.suite import open_suite as open_suite
+from .errors import HeadspecError as HeadspecError
 from .head_tensors import HeadWeights as HeadWeights
 from .head_tensors import Rotary as Rotary
 from .heads import Head as Head

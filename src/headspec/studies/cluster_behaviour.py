@@ -40,16 +40,15 @@ def relate_clusters(
     What it does not show: that the clusters cause the difference, or that behaviour would change
     if they were swapped. Heads of one cluster can differ from the others in many ways at once.
     """
-    clusters = frame[frame["metric"] == "cluster"]
+    columns = ["step", "layer", "head", "value"]
+    clusters = frame.loc[frame["metric"] == "cluster", columns]
     last = clusters["step"].max()
-    labels = clusters[clusters["step"] == last].set_index(["layer", "head"])["value"]
-    scores = head_scores[(head_scores["step"] == last) & head_scores["head"].notna()]
+    clusters = clusters.loc[clusters["step"] == last].rename(columns={"value": "cluster"})
+    scores = head_scores[[*columns, "metric"]].merge(clusters, on=columns[:3])
     rows = []
-    for (layer, name), part in scores.groupby(["layer", "metric"]):
-        values = part.set_index(["layer", "head"])["value"]
-        both = pd.DataFrame({"score": values, "cluster": labels}).dropna()
-        groups = [group["score"].to_numpy(float) for _, group in both.groupby("cluster")]
-        if len(groups) < 2 or len(both) < 3:
+    for _, part in scores.groupby(["layer", "metric"]):
+        groups = [group["value"].to_numpy(float) for _, group in part.groupby("cluster")]
+        if len(groups) < 2 or len(part) < 3:
             continue
         found = permutation_test(
             groups,
@@ -60,7 +59,7 @@ def relate_clusters(
             vectorized=True,
             rng=np.random.default_rng(seed),
         )
-        row = {"layer": layer, "step": last, "score": name}
+        row = {"layer": part["layer"].iloc[0], "step": last, "score": part["metric"].iloc[0]}
         row |= {"eta2": float(found.statistic), "p": float(found.pvalue)}
         rows.append(row | {f"mean_{i}": float(group.mean()) for i, group in enumerate(groups)})
     if not rows:
@@ -81,20 +80,23 @@ def describe_behaviour(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]
         table: of `relate_clusters`.
         alpha: false discovery rate to accept.
     """
-    clear = table[table["q"] <= alpha]
-    means = clear.filter(regex=r"^mean_\d+$")
+    clear = table.loc[table["q"] <= alpha]
     if clear.empty:
         return [
             "In no layer do clusters differ in "
             + " or ".join(name.replace("_", " ") for name in sorted(table["score"].unique()))
             + " attention more than clusters of shuffled heads do."
         ]
-    return [
-        f"Layer {int(row.layer)}: its clusters differ in {row.score.replace('_', ' ')} attention "
-        f"({' against '.join(f'{mean:.2f}' for mean in means.loc[row.Index].dropna())} on average, "
-        f"{row.eta2:.0%} of the variance over heads, q = {row.q:.2g})."
-        for row in clear.itertuples()
-    ]
+    sentences = []
+    for row in clear.to_dict("records"):
+        means = [row[name] for name in row if str(name).startswith("mean_")]
+        against = " against ".join(f"{mean:.2f}" for mean in means if not np.isnan(mean))
+        sentences.append(
+            f"Layer {int(row['layer'])}: its clusters differ in {row['score'].replace('_', ' ')} "
+            f"attention ({against} on average, {row['eta2']:.0%} of the variance over heads, "
+            f"q = {row['q']:.2g})."
+        )
+    return sentences
 
 
 def _eta_squared(*groups: np.ndarray, axis: int = -1) -> np.ndarray:

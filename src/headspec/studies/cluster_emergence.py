@@ -34,7 +34,7 @@ def add_q_values(frame: pd.DataFrame, *, metric: str = "silhouette") -> pd.DataF
     q-values over steps is one observation seen several times, not several.
     """
     tested = (frame["metric"] == metric) & frame["p"].notna()
-    if not tested.any():
+    if not np.any(tested):
         raise InputError(
             expected=f"rows of metric {metric!r} with p-values",
             got=f"metrics {sorted(frame['metric'].unique())}, none of these with a p-value",
@@ -62,8 +62,8 @@ def emergence_by_layer(
         `null_mean`, `null_sd`, `q` and `smallest_cluster`.
     """
     rows = []
-    for layer, part in frame[frame["metric"] == metric].groupby("layer"):
-        part = part.sort_values("step")
+    for layer, part in frame.loc[frame["metric"] == metric].groupby("layer"):
+        part = part.sort_values(by="step")
         clear, steps = (part["q"] <= alpha).to_numpy(bool), part["step"].to_numpy(int)
         unclear = np.flatnonzero(~clear)
         start = unclear[-1] + 1 if len(unclear) else 0
@@ -95,40 +95,40 @@ def judge_hypotheses(
 
     Returns:
         Early bias, late optimisation and task-specific specialisation, each supported, not
-        supported or not decided. The first two are supported where more than half of the layers
-        with lasting clusters have them from before (after) the study's share of training, and
-        their silhouettes move gradually (suddenly); not supported where no layer ends clustered
-        or at most half emerge in that phase; not decided otherwise. The third needs
-        interventions and is never decided by weights.
+        supported or not decided. Of the layers that end clustered, more than half must have their
+        clusters from before (after) the study's share of training on, else the first (second)
+        is not supported; more than half must also not be sudden (be sudden), else it is not
+        decided. The third needs interventions and is never decided by weights.
     """
     found = layers.dropna(subset=["lasting_step"])
-    kinds = transitions.set_index("layer")["kind"].reindex(found["layer"])
-    sudden = int((kinds == "sudden").sum())
-    early, late = (found["training_share"] < EARLY), (found["training_share"] > LATE)
+    kinds = dict(zip(transitions["layer"], transitions["kind"], strict=True))
+    sudden = np.array([kinds[layer] == "sudden" for layer in found["layer"]], dtype=bool)
+    share = found["training_share"].to_numpy(float)
     count = f"{len(found)} of {len(layers)} layers end clustered more clearly than the null"
     when = ", ".join(
-        f"layer {int(r.layer)} from step {int(r.lasting_step)}" for r in found.itertuples()
+        f"layer {layer} from step {step}"
+        for layer, step in found[["layer", "lasting_step"]].astype(int).to_numpy()
     )
     detail = f"{count}."
     if when:
-        detail = f"{count} ({when}); {sudden} of these silhouettes change suddenly."
+        detail = f"{count} ({when}); {sudden.sum()} of these silhouettes change suddenly."
 
-    def judge(in_phase: pd.Series, fitting: int) -> Verdict:
+    def judge(in_phase: np.ndarray, in_manner: np.ndarray) -> Verdict:
         if in_phase.sum() * 2 <= len(found):
             return "not supported"
-        return "supported" if fitting * 2 > len(found) else "not decided"
+        return "supported" if (in_phase & in_manner).sum() * 2 > len(found) else "not decided"
 
     return (
         HypothesisVerdict(
             f"Early architectural bias: clusters are visible within the first {EARLY:.0%} of "
             "training and are refined gradually.",
-            judge(early, len(found) - sudden),
+            judge(share < EARLY, ~sudden),
             detail,
         ),
         HypothesisVerdict(
             f"Late-stage optimisation: clusters emerge after {LATE:.0%} of training, in a sudden "
             "transition.",
-            judge(late, sudden),
+            judge(share > LATE, sudden),
             detail,
         ),
         HypothesisVerdict(
@@ -149,24 +149,25 @@ def describe_findings(layers: pd.DataFrame, transitions: pd.DataFrame) -> list[s
         layers: of `emergence_by_layer`.
         transitions: of `find_transitions`.
     """
-    kinds = transitions.set_index("layer")
-    excess = (layers["value"] - layers["null_mean"]).sort_values(ascending=False)
+    changes = {row["layer"]: row for row in transitions.to_dict("records")}
+    rows = layers.to_dict("records")
     sentences = []
-    for row in layers.loc[excess.index].itertuples():
-        against = (
-            f"Layer {int(row.layer)}: silhouette {row.value:.3f} at the last step, its null "
-            f"{row.null_mean:.3f} ± {row.null_sd:.3f} (q = {row.q:.2g})"
+    for row in sorted(rows, key=lambda row: row["null_mean"] - row["value"]):
+        sentence = (
+            f"Layer {int(row['layer'])}: silhouette {row['value']:.3f} at the last step, its null "
+            f"{row['null_mean']:.3f} ± {row['null_sd']:.3f} (q = {row['q']:.2g}): "
         )
-        if np.isnan(row.lasting_step):
-            sentence = f"{against}: not distinguishable from the null."
+        if np.isnan(row["lasting_step"]):
+            sentence += "not distinguishable from the null."
         else:
-            sentence = f"{against}: clustered from step {int(row.lasting_step)} on."
-        if row.smallest_cluster == 1:
+            sentence += f"clustered from step {int(row['lasting_step'])} on."
+        if row["smallest_cluster"] == 1:
             sentence += " One cluster is a single head."
-        change = kinds.loc[row.layer]
-        sentence += f" Its largest change is at steps {change.step_before} to {change.step_after}"
-        sentence += {"none": ", not distinguishable from noise."}.get(
-            change.kind, f", {change.kind}."
+        change = changes[row["layer"]]
+        manner = "not distinguishable from noise" if change["kind"] == "none" else change["kind"]
+        sentence += (
+            f" Its largest change is at steps {change['step_before']} to {change['step_after']}, "
+            f"{manner}."
         )
         sentences.append(sentence)
     return sentences
@@ -195,6 +196,6 @@ def compare_verdicts(frame: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFram
             "study_separation": ratios.map(study_separation_word),
             "null_mean": tested["null_mean"],
             "q": tested["q"],
-            "null_verdict": clear.map({True: "clustered", False: "not distinguishable"}),
+            "null_verdict": np.where(clear, "clustered", "not distinguishable"),
         }
     ).reset_index()
