@@ -65,9 +65,9 @@ def main(
         results["behaviour"] = cluster_behaviour.relate_clusters(frame, hs.head_score_curve(suite))
         findings += cluster_behaviour.describe_behaviour(results["behaviour"])
     hypotheses = cluster_emergence.judge_hypotheses(layers, transitions)
-    for name, result in results.items():
-        hs.results.save(result, out / f"{name}.json", provenance=provenance)
-        hs.results.save(result, out / f"{name}.parquet", provenance=provenance)
+    for name in results:
+        for suffix in ("json", "parquet"):
+            hs.results.save(results[name], out / f"{name}.{suffix}", provenance=provenance)
     figures, sections = draw(results, layers, suite)
     shown = checked.filter(items=["step", "ok", "problems", "content_hash"])
     table = hs.ReportTable(shown, "Checkpoints, verified")
@@ -126,12 +126,11 @@ def draw(results: dict[str, pd.DataFrame], layers: pd.DataFrame, suite: str):
         figures |= drawn
     as_given = {"as_given_map": hs.plot_emergence_map(results["as_given"])}
     text = (
-        "The study clusters weights as given, where the longest head decides. It calls a "
-        "silhouette above .5 strong and a separation ratio above 2 well separated; the ratio has "
-        "no scale, and one long head alone makes a strong silhouette."
+        "The study clusters weights as given, where the longest head decides. Its separation ratio "
+        "has no scale, and one long head alone makes a silhouette that it calls strong."
     )
-    verdicts = cluster_emergence.compare_verdicts(results["as_given"])
-    table = hs.ReportTable(verdicts, "Each clustering in the study's words and by its null")
+    words = cluster_emergence.compare_verdicts(results["as_given"])
+    table = hs.ReportTable(words, "Each clustering in the study's words and by its null")
     sections.append(section("As the study measured", as_given, text=text))
     sections.append(hs.ReportSection("The study's words", tables=[table], folded=True))
     return figures | as_given, sections
