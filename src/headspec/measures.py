@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from headspec.checkpoints.suite import Checkpoint
+from headspec.errors import InputError
 from headspec.head_tensors import HeadWeights
 from headspec.results import tidy
 from headspec.weights.cluster_nulls import Null
@@ -28,7 +29,7 @@ class ClusterMeasure:
         feature, n_clusters, method, null, n_null, seed, unit_norm: as in `cluster_heads`. The
             null of each layer is drawn with its own seed, `seed + layer`, so that layers are
             compared with independent draws. The null `"initialisation"` takes its
-            standard deviations from the first step of the suite.
+            standard deviations from step 0 (or 1) of the suite.
         positions: also where heads lie: projections and similarities.
 
     Called with a checkpoint it gives a tidy frame: the rows of `HeadClustering.to_frame` for each
@@ -51,6 +52,16 @@ class ClusterMeasure:
     seed: int = 0
     unit_norm: bool = False
     positions: bool = True
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and not (
+            isinstance(self.layers, tuple) and len(set(self.layers)) == len(self.layers) > 0
+        ):
+            raise InputError(
+                expected="layers as a tuple of different numbers, or None for all",
+                got=f"layers={self.layers!r}",
+                fix="For one layer: layers=(6,).",
+            )
 
     def __call__(self, checkpoint: Checkpoint) -> pd.DataFrame:
         layers = range(checkpoint.n_layers) if self.layers is None else self.layers
@@ -84,6 +95,13 @@ class ClusterMeasure:
         if self.null != "initialisation":
             return None
         suite = checkpoint.suite
+        if suite.steps[0] > 1:
+            raise InputError(
+                expected="a suite with step 0 or 1 for null='initialisation'",
+                got=f"step {suite.steps[0]} as the first of {suite.name}",
+                fix="Use null='norm_matched', or `cluster_heads` with `reference=` the standard "
+                "deviation of the initial weights.",
+            )
         return suite.head_weights(suite.steps[0], layer)
 
 

@@ -33,6 +33,13 @@ def test_means_share_of_variance_and_exact_p_by_hand():
     assert row["p"] == pytest.approx(extreme / 6)
 
 
+def test_a_cluster_of_one_head_is_a_cluster():
+    scores = np.r_[np.random.default_rng(0).normal(size=11), 9.0]
+    row = relate_clusters(*frames([0] * 11 + [1], scores)).iloc[0]
+    assert row["p"] == pytest.approx(1 / 12, abs=0.015)  # the one of twelve that stands apart
+    assert row["mean_1"] == 9.0
+
+
 def test_shuffled_labels_reject_at_the_stated_rate():
     rng, rejected, trials = np.random.default_rng(0), 0, 300
     for _ in range(trials):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from scipy.stats import permutation_test
@@ -22,12 +24,12 @@ def relate_clusters(
     At the last step the clusters come from weights alone, and scores (attention to the previous
     token, induction) from prompts. The statistic is the share of a score's variance over the heads
     of a layer that lies between clusters (eta squared); its null permutes heads over clusters,
-    exactly where there are at most `n_permutations` ways.
+    exactly where there are at most `n_permutations` orders.
 
     Args:
         frame: tidy frame of a sweep with per-head rows of `cluster`.
         head_scores: tidy frame with per-head rows of scores, at the same last step.
-        n_permutations: how many rearrangements to draw where there are more.
+        n_permutations: how many orders to draw where there are more.
         seed: of the draws.
 
     Returns:
@@ -47,13 +49,14 @@ def relate_clusters(
     scores = head_scores[[*columns, "metric"]].merge(clusters, on=columns[:3])
     rows = []
     for _, part in scores.groupby(["layer", "metric"]):
-        groups = [group["value"].to_numpy(float) for _, group in part.groupby("cluster")]
+        labels, values = part["cluster"].to_numpy(float), part["value"].to_numpy(float)
+        groups = [labels == label for label in np.unique(labels)]
         if len(groups) < 2 or len(part) < 3:
             continue
         found = permutation_test(
-            groups,
-            _eta_squared,
-            permutation_type="independent",
+            (values,),
+            partial(_eta_squared, groups=groups),
+            permutation_type="pairings",
             n_resamples=n_permutations,
             alternative="greater",
             vectorized=True,
@@ -61,7 +64,7 @@ def relate_clusters(
         )
         row = {"layer": part["layer"].iloc[0], "step": last, "score": part["metric"].iloc[0]}
         row |= {"eta2": float(found.statistic), "p": float(found.pvalue)}
-        rows.append(row | {f"mean_{i}": float(group.mean()) for i, group in enumerate(groups)})
+        rows.append(row | {f"mean_{i}": values[group].mean() for i, group in enumerate(groups)})
     if not rows:
         raise InputError(
             expected=f"clusters and scores of the same heads at the last step, {last}",
@@ -99,13 +102,9 @@ def describe_behaviour(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]
     return sentences
 
 
-def _eta_squared(*groups: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Share of the variance between groups; 0 where all values are equal."""
-    everything = np.concatenate(groups, axis=axis)
-    centre = everything.mean(axis=axis, keepdims=True)
-    total = ((everything - centre) ** 2).sum(axis=axis)
-    between = sum(
-        group.shape[axis] * (group.mean(axis=axis, keepdims=True) - centre).squeeze(axis) ** 2
-        for group in groups
-    )
+def _eta_squared(values: np.ndarray, axis: int = -1, *, groups: list[np.ndarray]) -> np.ndarray:
+    """Share of the variance between groups along the last axis; 0 where all values are equal."""
+    centred = values - values.mean(axis=axis, keepdims=True)
+    total = (centred**2).sum(axis=axis)
+    between = sum(group.sum() * centred[..., group].mean(axis=axis) ** 2 for group in groups)
     return np.where(total > 0, between / np.where(total > 0, total, 1), 0.0)

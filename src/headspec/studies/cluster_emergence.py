@@ -101,8 +101,9 @@ def judge_hypotheses(
         decided. The third needs interventions and is never decided by weights.
     """
     found = layers.dropna(subset=["lasting_step"])
-    kinds = dict(zip(transitions["layer"], transitions["kind"], strict=True))
-    sudden = np.array([kinds[layer] == "sudden" for layer in found["layer"]], dtype=bool)
+    changes = transitions.set_index("layer").reindex(found["layer"])
+    sudden = (changes["kind"] == "sudden").to_numpy(bool)
+    tested = changes["p_change"].notna().to_numpy(bool)
     share = found["training_share"].to_numpy(float)
     count = f"{len(found)} of {len(layers)} layers end clustered more clearly than the null"
     when = ", ".join(
@@ -122,7 +123,7 @@ def judge_hypotheses(
         HypothesisVerdict(
             f"Early architectural bias: clusters are visible within the first {EARLY:.0%} of "
             "training and are refined gradually.",
-            judge(share < EARLY, ~sudden),
+            judge(share < EARLY, tested & ~sudden),
             detail,
         ),
         HypothesisVerdict(
@@ -164,10 +165,11 @@ def describe_findings(layers: pd.DataFrame, transitions: pd.DataFrame) -> list[s
         if row["smallest_cluster"] == 1:
             sentence += " One cluster is a single head."
         change = changes[row["layer"]]
-        manner = "not distinguishable from noise" if change["kind"] == "none" else change["kind"]
+        manner = change["reason"] if change["kind"] == "none" else change["kind"]
+        rule = "sudden" if change["exceeds_threshold"] else "not sudden"
         sentence += (
-            f" Its largest change is at steps {change['step_before']} to {change['step_after']}, "
-            f"{manner}."
+            f" Its largest change is at steps {change['step_before']} to {change['step_after']}: "
+            f"{manner} (by the study's rule of {change['threshold']:g}: {rule})."
         )
         sentences.append(sentence)
     return sentences
