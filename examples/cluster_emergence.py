@@ -7,6 +7,7 @@ number. Heads are clustered by direction, and as the study did it, by their weig
     python examples/cluster_emergence.py --suite EleutherAI/pythia-160m --layer 6   # as published
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ import typer
 import headspec as hs
 from headspec.checkpoints.micro import SIZES
 from headspec.studies import cluster_behaviour, cluster_emergence
+from headspec.weights.cluster_nulls import Null
+from headspec.weights.features import Feature
 
 PUBLISHED_STEPS = (1000, 5000, 10000, 20000, 40000, 80000, 120000, 143000)
 CAPABILITIES = ("decimal_accuracy", "version_accuracy", "addition_accuracy", "induction_gain")
@@ -25,11 +28,9 @@ def main(
     suite: Annotated[str, typer.Option(help="Hub name, folder, or an embedded suite.")] = "micro",
     layer: Annotated[list[int] | None, typer.Option(help="Repeatable; default: all.")] = None,
     steps: Annotated[str, typer.Option(help="As in 0,128,4096; default: all.")] = "",
-    feature: Annotated[str, typer.Option(help="q, k, v, o, qk or ov.")] = "qk",
-    clusters: Annotated[int, typer.Option(help="Number of clusters.")] = 2,
-    null: Annotated[str, typer.Option(help="norm_matched, initialisation or permuted.")] = (
-        "norm_matched"
-    ),
+    feature: Annotated[Feature, typer.Option(help="What stands for a head.")] = "qk",
+    clusters: Annotated[int, typer.Option(help="Number of clusters.", min=2)] = 2,
+    null: Annotated[Null, typer.Option(help="What clusters are tested against.")] = "norm_matched",
     n_null: Annotated[int, typer.Option(help="Draws of the null.")] = 2000,
     seed: int = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/cluster_emergence"),
@@ -38,28 +39,30 @@ def main(
     """Cluster the heads at every step, test each clustering, and write a report."""
     opened = hs.open_suite(suite)
     chosen = chosen_steps(opened, steps)
+    if layer and not 0 <= min(layer) <= max(layer) < opened.n_layers:
+        raise typer.BadParameter(f"{suite} has layers 0 to {opened.n_layers - 1}, got {layer}")
     checked = opened.verify(steps=chosen)
-    settings: dict[str, Any] = {
-        "layers": tuple(layer) if layer else None,
-        "feature": feature,
-        "n_clusters": clusters,
-        "null": null,
-        "n_null": n_null,
-        "seed": seed,
-    }
+    measure = hs.ClusterMeasure(
+        layers=tuple(dict.fromkeys(layer)) if layer else None,
+        feature=feature,
+        n_clusters=clusters,
+        null=null,
+        n_null=n_null,
+        seed=seed,
+        unit_norm=True,
+    )
+    as_given = replace(measure, unit_norm=False, positions=False)
     provenance = hs.Provenance.collect(
-        opened, steps=chosen, seeds=seed, processing="none", arguments=settings
+        opened, steps=chosen, seeds=seed, processing="none", arguments=vars(measure)
     )
     results = {}
-    for name, measure in {
-        "directions": hs.ClusterMeasure(**settings, unit_norm=True),
-        "as_given": hs.ClusterMeasure(**settings, unit_norm=False, positions=False),
-    }.items():
-        frame = hs.sweep(opened, measure, steps=chosen, out=out / "steps" / name)
+    for name, variant in {"directions": measure, "as_given": as_given}.items():
+        frame = hs.sweep(opened, variant, steps=chosen, out=out / "steps" / name)
         results[name] = cluster_emergence.add_q_values(frame)
     frame = results["directions"]
     results["transitions"] = transitions = hs.find_transitions(frame, "silhouette", seed=seed)
-    layers = cluster_emergence.emergence_by_layer(frame)
+    layers = cluster_emergence.emergence_by_layer(frame, final_step=opened.steps[-1])
+    results["layers"] = layers
     findings = cluster_emergence.describe_findings(layers, transitions)
     if suite in SIZES and opened.steps[-1] in chosen:
         results["behaviour"] = cluster_behaviour.relate_clusters(frame, hs.head_score_curve(suite))
@@ -68,11 +71,10 @@ def main(
     for name in results:
         for suffix in ("json", "parquet"):
             hs.results.save(results[name], out / f"{name}.{suffix}", provenance=provenance)
-    figures, sections = draw(results, layers, suite)
+    figures, sections = draw(results, suite)
     shown = checked.filter(items=["step", "ok", "problems", "content_hash"])
     table = hs.ReportTable(shown, "Checkpoints, verified")
     sections.append(hs.ReportSection("Checkpoints", tables=[table], folded=True))
-    hs.save_figures(figures, out / "figures", formats=("html", "png") if png else ("html",))
     page = hs.write_report(
         out / "report.html",
         title=f"Head clusters over training: {opened.name}",
@@ -82,6 +84,7 @@ def main(
         sections=sections,
         provenance=provenance,
     )
+    hs.save_figures(figures, out / "figures", formats=("html", "png") if png else ("html",))
     print("\n".join(f"- {sentence}" for sentence in findings))
     for one in hypotheses:
         print(f"{one.verdict.upper()}: {one.hypothesis} {one.evidence}")
@@ -90,34 +93,32 @@ def main(
 
 def chosen_steps(suite: hs.CheckpointSuite, text: str) -> tuple[int, ...]:
     """Steps of the command line, else the study's eight where the suite has them, else all."""
-    if text:
-        return suite.resolve_steps([int(part) for part in text.split(",")])
     published = set(PUBLISHED_STEPS) <= set(suite.steps)
-    return PUBLISHED_STEPS if published else suite.steps
+    if not text:
+        return PUBLISHED_STEPS if published else suite.steps
+    parts = text.split(",")
+    if len(parts) < 3 or not all(part.strip().isdigit() for part in parts):
+        raise typer.BadParameter(f"three steps or more, as in 0,128,4096; got {text!r}")
+    return suite.resolve_steps([int(part) for part in parts])
 
 
-def draw(results: dict[str, pd.DataFrame], layers: pd.DataFrame, suite: str):
+def draw(results: dict[str, pd.DataFrame], suite: str):
     """Figures by file name, and the sections of the report they stand in."""
     frame, transitions = results["directions"], results["transitions"]
     figures = {"emergence_map": hs.plot_emergence_map(frame)}
     if suite in SIZES:
         curves = hs.capability_curve(suite)
         figures["capabilities"] = hs.plot_capability_curves(curves, metrics=CAPABILITIES)
-    tables = [
-        hs.ReportTable(layers, "From which step on each layer is clustered"),
-        hs.ReportTable(transitions, "Largest change of each layer's silhouette"),
-    ]
-    if "behaviour" in results:
-        tables.append(hs.ReportTable(results["behaviour"], "Clusters and attention scores"))
+    named = {"layers": "Emergence", "transitions": "Largest change", "behaviour": "Behaviour"}
+    tables = [hs.ReportTable(results[key], named[key]) for key in named if key in results]
     sections = [section("All layers", figures, tables=tables)]
+    layers = results["layers"]
     clearest = layers["layer"][(layers["value"] - layers["null_mean"]).idxmax()]
-    changes: Any = transitions.itertuples()
-    for change in changes:
-        layer = int(change.layer)
+    rows: Any = transitions.itertuples()
+    for row in rows:
+        layer = int(row.layer)
         drawn = {
-            f"layer{layer}_timeline": hs.plot_metric_timeline(
-                frame, layer=layer, transition=change
-            ),
+            f"layer{layer}_timeline": hs.plot_metric_timeline(frame, layer=layer, transition=row),
             f"layer{layer}_similarity": hs.plot_similarity_heatmaps(frame, layer=layer),
             f"layer{layer}_pca": hs.plot_head_projection(frame, layer=layer, method="pca"),
             f"layer{layer}_tsne": hs.plot_head_projection(frame, layer=layer, method="tsne"),

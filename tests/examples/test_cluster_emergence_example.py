@@ -80,9 +80,11 @@ def test_a_rerun_measures_nothing_again(finished):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--steps", "5"), "nearest"),
-        (("--layer", "9"), "layer"),
-        (("--feature", "nonsense"), "feature"),
+        (("--steps", "0,5,6144"), "nearest to 5"),
+        (("--steps", "0,6144"), "three steps or more"),
+        (("--steps", "all"), "three steps or more"),
+        (("--layer", "9"), "layers 0 to 3"),
+        (("--feature", "nonsense"), "qk"),
         (("--suite", "EleutherAI/pythia-160m", "--layer", "6"), "network"),
     ],
 )
@@ -92,6 +94,15 @@ def test_what_cannot_be_done_is_said_in_a_line(tmp_path, arguments, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) < 15
+
+
+def test_a_cluster_of_one_head_ends_in_a_report_too(tmp_path):
+    done = run(
+        *("--suite", "micro-small", "--feature", "ov", "--layer", "1", "--n-null", "99"),
+        *("--steps", "0,1024,6144", "--out", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").exists()
 
 
 def test_it_is_thin():

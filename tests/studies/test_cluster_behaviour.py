@@ -54,7 +54,27 @@ def test_sentences_name_what_differs_and_say_when_nothing_does():
     apart = relate_clusters(*frames(labels, np.r_[np.zeros(6), np.ones(6)] + np.arange(12) * 0.01))
     assert "Layer 2: its clusters differ in induction attention" in describe_behaviour(apart)[0]
     alike = relate_clusters(*frames(labels, np.tile([0.0, 1.0], 6)))
-    assert describe_behaviour(alike)[0].startswith("In no layer do clusters differ in induction")
+    assert describe_behaviour(alike)[0].startswith("In no layer do clusters differ clearly in ind")
+
+
+def test_clusters_too_small_to_tell_are_named():
+    table = relate_clusters(*frames([0, 0, 1, 1], [0.0, 0.1, 5.0, 5.1]))
+    assert table["p_least"].iloc[0] == pytest.approx(2 / 6)
+    assert table["p"].iloc[0] == pytest.approx(2 / 6)  # perfectly apart, and yet
+    assert "too small to be compared" in describe_behaviour(table)[1]
+
+
+def test_noise_of_dbscan_is_no_cluster():
+    scores = [9.0, 9.0, 0.0, 0.1, 0.2, 5.0, 5.1, 5.2]
+    table = relate_clusters(*frames([-1, -1, 0, 0, 0, 1, 1, 1], scores))
+    assert table["mean_0"].iloc[0] == pytest.approx(0.1)
+    assert table["eta2"].iloc[0] > 0.99
+
+
+def test_key_value_heads_are_not_taken_for_query_heads():
+    clusters, scores = frames([0, 0, 1, 1], [0.0, 1.0, 4.0, 5.0])
+    with pytest.raises(InputError, match="same heads"):
+        relate_clusters(clusters[clusters["head"] < 2], scores)
 
 
 def test_scores_of_other_steps_are_refused():

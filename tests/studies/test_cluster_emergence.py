@@ -65,7 +65,7 @@ def test_emergence_lasts_to_the_end_or_is_none():
     assert np.isnan(layers.loc[0, "first_step"])
     assert np.isnan(layers.loc[0, "lasting_step"])
     assert layers.loc[1, "lasting_step"] == 10
-    assert layers.loc[1, "training_share"] == pytest.approx(0.01)
+    assert layers.loc[1, "lasting_share"] == pytest.approx(0.01)
     assert layers.loc[2, "first_step"] == 0
     assert np.isnan(layers.loc[2, "lasting_step"])
     assert layers.loc[3, "lasting_step"] == 0
@@ -75,6 +75,53 @@ def test_without_clusters_neither_early_nor_late_is_supported():
     _, _, _, verdicts = judged({0: NULL, 1: NULL})
     assert [one.verdict for one in verdicts] == ["not supported", "not supported", "not decided"]
     assert "0 of 2 layers" in verdicts[0].evidence
+
+
+def test_a_single_clear_step_at_the_end_does_not_last():
+    _, layers, _, _ = judged({0: [0.5] * (len(STEPS) - 1) + [0.0005]})
+    assert layers.loc[0, "first_step"] == STEPS[-1]
+    assert np.isnan(layers.loc[0, "lasting_step"])
+
+
+def test_phase_is_told_from_the_end_of_training_not_of_the_sweep():
+    frame = add_q_values(sweep_frame({0: LATE}))
+    assert emergence_by_layer(frame).loc[0, "lasting_share"] == pytest.approx(0.7)
+    long = emergence_by_layer(frame, final_step=100_000)
+    assert long.loc[0, "lasting_share"] == pytest.approx(0.007)
+
+
+def test_untested_and_falling_changes_support_nothing():
+    rising = list(np.linspace(0.1, 0.2, len(STEPS)))
+    few = add_q_values(sweep_frame({0: [0.0005] * len(STEPS)}, {0: rising}))
+    few = few[few["step"].isin(STEPS[:4])]
+    layers = emergence_by_layer(few)
+    transitions = find_transitions(few, "silhouette", n_null=200)
+    assert judge_hypotheses(layers, transitions)[0].verdict == "not decided"
+    assert "before training" in judge_hypotheses(layers, transitions)[0].evidence
+    assert "too few to test" in describe_findings(layers, transitions)[0]
+    noise = np.random.default_rng(0).normal(0, 0.004, len(STEPS))
+    fall = list(np.where(np.arange(len(STEPS)) < 7, 0.6, 0.1) + noise)
+    _, _, falling, verdicts = judged({0: LATE, 1: LATE}, {0: fall, 1: fall})
+    assert set(falling["kind"]) == {"sudden"}
+    assert verdicts[1].verdict == "not decided"
+
+
+def test_one_layer_of_three_is_no_majority():
+    noise = np.random.default_rng(0).normal(0, 0.004, len(STEPS))
+    jump = list(np.where(np.arange(len(STEPS)) < 7, 0.05, 0.6) + noise)
+    _, _, _, verdicts = judged({0: LATE, 1: NULL, 2: NULL}, {0: jump})
+    assert verdicts[1].verdict == "not decided"
+
+
+def test_two_features_in_one_frame_are_refused():
+    frame = add_q_values(sweep_frame({0: NULL}))
+    with pytest.raises(InputError, match="one silhouette a layer and step"):
+        emergence_by_layer(pd.concat([frame, frame]))
+
+
+def test_too_few_draws_for_so_many_tests_are_named():
+    with pytest.warns(UserWarning, match="n_null = 240"):
+        add_q_values(sweep_frame({0: NULL}).assign(n_null=99))
 
 
 def test_early_and_gradual_supports_early_bias_only():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -34,10 +36,13 @@ def relate_clusters(
 
     Returns:
         One row a layer and score: `layer`, `step`, `score`, `eta2`, `p`, `q` (adjusted over all
-        rows, Benjamini and Hochberg) and the mean of each cluster, `mean_0`, `mean_1`, ...
+        rows, Benjamini and Hochberg), `p_least` (the smallest p that clusters of these sizes can
+        give) and the mean of each cluster, `mean_0`, `mean_1`, ... Heads in no cluster (noise of
+        DBSCAN) are left out.
 
     Raises:
-        InputError: if the two frames share no layer and head at the last step.
+        InputError: if the two frames share no layer at the last step, or not the same heads
+            (clusters of key-value heads have no scores of their own).
 
     What it does not show: that the clusters cause the difference, or that behaviour would change
     if they were swapped. Heads of one cluster can differ from the others in many ways at once.
@@ -46,16 +51,28 @@ def relate_clusters(
     clusters = frame.loc[frame["metric"] == "cluster", columns]
     last = clusters["step"].max()
     clusters = clusters.loc[clusters["step"] == last].rename(columns={"value": "cluster"})
-    scores = head_scores[[*columns, "metric"]].merge(clusters, on=columns[:3])
+    scores = head_scores.loc[
+        (head_scores["step"] == last)
+        & head_scores["layer"].isin(clusters["layer"])
+        & head_scores["head"].notna(),
+        [*columns, "metric"],
+    ].dropna()
+    scores = scores.merge(clusters, on=columns[:3], how="outer")
+    if scores.isna().any(axis=None):
+        raise InputError(
+            expected=f"clusters and scores of the same heads at the last step, {last}",
+            got=f"scores at steps {sorted(head_scores['step'].dropna().unique())}, or other heads",
+            fix="Measure the scores at the steps of the sweep, for the heads that were clustered.",
+        )
     rows = []
-    for _, part in scores.groupby(["layer", "metric"]):
+    for _, part in scores.loc[scores["cluster"] >= 0].groupby(["layer", "metric"]):
         labels, values = part["cluster"].to_numpy(float), part["value"].to_numpy(float)
-        groups = [labels == label for label in np.unique(labels)]
+        groups = {int(label): labels == label for label in np.unique(labels)}
         if len(groups) < 2 or len(part) < 3:
             continue
         found = permutation_test(
             (values,),
-            partial(_eta_squared, groups=groups),
+            partial(_eta_squared, groups=list(groups.values())),
             permutation_type="pairings",
             n_resamples=n_permutations,
             alternative="greater",
@@ -64,12 +81,13 @@ def relate_clusters(
         )
         row = {"layer": part["layer"].iloc[0], "step": last, "score": part["metric"].iloc[0]}
         row |= {"eta2": float(found.statistic), "p": float(found.pvalue)}
-        rows.append(row | {f"mean_{i}": values[group].mean() for i, group in enumerate(groups)})
+        row["p_least"] = _least_p([int(group.sum()) for group in groups.values()])
+        rows.append(row | {f"mean_{i}": values[group].mean() for i, group in groups.items()})
     if not rows:
         raise InputError(
-            expected=f"clusters and scores of the same heads at the last step, {last}",
-            got=f"scores at steps {sorted(head_scores['step'].dropna().unique())}",
-            fix="Measure the scores at the steps of the sweep.",
+            expected="two clusters or more in some layer",
+            got="one in each",
+            fix="Cluster with another method or number of clusters.",
         )
     table = pd.DataFrame(rows)
     table.insert(5, "q", false_discovery_rate(table["p"].to_numpy()))
@@ -84,13 +102,16 @@ def describe_behaviour(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]
         alpha: false discovery rate to accept.
     """
     clear = table.loc[table["q"] <= alpha]
-    if clear.empty:
-        return [
-            "In no layer do clusters differ in "
-            + " or ".join(name.replace("_", " ") for name in sorted(table["score"].unique()))
-            + " attention more than clusters of shuffled heads do."
-        ]
     sentences = []
+    if clear.empty:
+        names = " or ".join(name.replace("_", " ") for name in sorted(table["score"].unique()))
+        sentences.append(
+            f"In no layer do clusters differ clearly in {names} attention (against shuffled heads)."
+        )
+    small = sorted(table.loc[table["p_least"] > alpha, "layer"].unique())
+    if small:
+        layers = ", ".join(str(layer) for layer in small)
+        sentences.append(f"Clusters too small to be compared by their attention: layer {layers}.")
     for row in clear.to_dict("records"):
         means = [row[name] for name in row if str(name).startswith("mean_")]
         against = " against ".join(f"{mean:.2f}" for mean in means if not np.isnan(mean))
@@ -100,6 +121,12 @@ def describe_behaviour(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]
             f"q = {row['q']:.2g})."
         )
     return sentences
+
+
+def _least_p(sizes: list[int]) -> float:
+    """Share of the orders that give the same groups, or the same but for groups of one size."""
+    orders = math.prod(math.factorial(size) for size in [*sizes, *Counter(sizes).values()])
+    return orders / math.factorial(sum(sizes))
 
 
 def _eta_squared(values: np.ndarray, axis: int = -1, *, groups: list[np.ndarray]) -> np.ndarray:

@@ -6,6 +6,8 @@ every silhouette is read against its null, and its hypotheses are judged from th
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -40,13 +42,24 @@ def add_q_values(frame: pd.DataFrame, *, metric: str = "silhouette") -> pd.DataF
             got=f"metrics {sorted(frame['metric'].unique())}, none of these with a p-value",
             fix="Run the sweep with a null, for instance ClusterMeasure(null='norm_matched').",
         )
+    least = 1 / (1 + frame.loc[tested, "n_null"].min()) if "n_null" in frame else 0.0
+    if least * np.sum(tested) > 0.05:
+        warnings.warn(
+            f"{np.sum(tested)} tests with p-values of at least {least:.2g} cannot single out one "
+            f"of them at .05: draw n_null = {int(np.sum(tested) / 0.05)} or more",
+            stacklevel=2,
+        )
     q = pd.Series(np.nan, index=frame.index)
     q[tested] = false_discovery_rate(frame.loc[tested, "p"].to_numpy())
     return frame.assign(q=q)
 
 
 def emergence_by_layer(
-    frame: pd.DataFrame, *, metric: str = "silhouette", alpha: float = 0.05
+    frame: pd.DataFrame,
+    *,
+    metric: str = "silhouette",
+    alpha: float = 0.05,
+    final_step: int | None = None,
 ) -> pd.DataFrame:
     """From which step on each layer's heads are clustered more clearly than their null.
 
@@ -54,29 +67,46 @@ def emergence_by_layer(
         frame: as `add_q_values` returns it, several steps of one suite.
         metric: which metric is tested.
         alpha: false discovery rate to accept.
+        final_step: where training ended; None: the last step of the frame.
 
     Returns:
         One row a layer: `layer`, `first_step` (first step with q <= alpha), `lasting_step` (first
-        step from which on every measured step has q <= alpha; NaN if the last one has not),
-        `training_share` (`lasting_step` over the last step), and of the last step `value`,
+        of two or more measured steps up to the last that all have q <= alpha, else NaN),
+        `first_share` and `lasting_share` (these over `final_step`), and of the last step `value`,
         `null_mean`, `null_sd`, `q` and `smallest_cluster`.
+
+    Raises:
+        InputError: for several values of one layer and step, such as two features in one frame.
+
+    What it does not show: when the clusters began. A faint effect passes some tests and fails
+    others, so that the truth lies between `first_step` and `lasting_step`, or before.
     """
+    tested = frame.loc[frame["metric"] == metric]
+    if tested.duplicated(["layer", "step"]).any():
+        raise InputError(
+            expected=f"one {metric} a layer and step",
+            got="several",
+            fix="Keep one model, feature and null: frame[frame['feature'] == 'qk'].",
+        )
     rows = []
-    for layer, part in frame.loc[frame["metric"] == metric].groupby("layer"):
+    for layer, part in tested.groupby("layer"):
         part = part.sort_values(by="step")
         clear, steps = (part["q"] <= alpha).to_numpy(bool), part["step"].to_numpy(int)
         unclear = np.flatnonzero(~clear)
         start = unclear[-1] + 1 if len(unclear) else 0
-        lasting = steps[start] if start < len(steps) else np.nan
+        first = steps[clear][0] if clear.any() else np.nan
+        lasting = steps[start] if start < len(steps) - 1 else np.nan
+        end = max(final_step or steps[-1], 1)
         last = part.iloc[-1]
         at_last = (frame["step"] == last["step"]) & (frame["layer"] == layer)
         sizes = frame.loc[at_last & (frame["metric"] == "smallest_cluster"), "value"]
         rows.append(
             {
                 "layer": layer,
-                "first_step": steps[clear][0] if clear.any() else np.nan,
+                "first_step": first,
                 "lasting_step": lasting,
-                "training_share": lasting / max(steps[-1], 1),
+                "first_share": first / end,
+                "lasting_share": lasting / end,
                 "smallest_cluster": sizes.iloc[0] if len(sizes) else np.nan,
             }
             | {name: last[name] for name in ("value", "null_mean", "null_sd", "q")}
@@ -95,41 +125,40 @@ def judge_hypotheses(
 
     Returns:
         Early bias, late optimisation and task-specific specialisation, each supported, not
-        supported or not decided. Of the layers that end clustered, more than half must have their
-        clusters from before (after) the study's share of training on, else the first (second)
-        is not supported; more than half must also not be sudden (be sudden), else it is not
-        decided. The third needs interventions and is never decided by weights.
+        supported or not decided. Early: more than half of all layers have lasting clusters from
+        before the study's share of training, and rise gradually. Late: more than half have their
+        first and lasting clusters after the study's share, and rise in a sudden jump there. Not
+        decided: only the steps or only the manner fit, for most of the layers that end clustered.
+        The third needs interventions and is never decided by weights.
     """
     found = layers.dropna(subset=["lasting_step"])
     changes = transitions.set_index("layer").reindex(found["layer"])
     sudden = (changes["kind"] == "sudden").to_numpy(bool)
-    tested = changes["p_change"].notna().to_numpy(bool)
-    share = found["training_share"].to_numpy(float)
-    count = f"{len(found)} of {len(layers)} layers end clustered more clearly than the null"
-    when = ", ".join(
-        f"layer {layer} from step {step}"
-        for layer, step in found[["layer", "lasting_step"]].astype(int).to_numpy()
+    gradual = (changes["kind"] == "gradual").to_numpy(bool)
+    rising_here = (
+        (changes["jump_size"] > 0).to_numpy(bool)
+        & (changes["jump_after"].to_numpy(float) >= found["first_step"].to_numpy(float))
+        & (changes["jump_before"].to_numpy(float) <= found["lasting_step"].to_numpy(float))
     )
-    detail = f"{count}."
-    if when:
-        detail = f"{count} ({when}); {sudden.sum()} of these silhouettes change suddenly."
+    first, lasting = (found[f"{name}_share"].to_numpy(float) for name in ("first", "lasting"))
 
-    def judge(in_phase: np.ndarray, in_manner: np.ndarray) -> Verdict:
-        if in_phase.sum() * 2 <= len(found):
-            return "not supported"
-        return "supported" if (in_phase & in_manner).sum() * 2 > len(found) else "not decided"
+    def judge(certain: np.ndarray, possible: np.ndarray, manner: np.ndarray) -> Verdict:
+        if (certain & manner).sum() * 2 > len(layers):
+            return "supported"
+        return "not decided" if possible.sum() * 2 > len(found) else "not supported"
 
+    detail = _evidence(layers, found, sudden)
     return (
         HypothesisVerdict(
             f"Early architectural bias: clusters are visible within the first {EARLY:.0%} of "
             "training and are refined gradually.",
-            judge(share < EARLY, tested & ~sudden),
+            judge(lasting < EARLY, first < EARLY, gradual),
             detail,
         ),
         HypothesisVerdict(
             f"Late-stage optimisation: clusters emerge after {LATE:.0%} of training, in a sudden "
             "transition.",
-            judge(share > LATE, sudden),
+            judge(first > LATE, lasting > LATE, sudden & rising_here),
             detail,
         ),
         HypothesisVerdict(
@@ -139,6 +168,17 @@ def judge_hypotheses(
             "Weights alone cannot tell: it takes ablations and swaps, against random head sets.",
         ),
     )
+
+
+def _evidence(layers: pd.DataFrame, found: pd.DataFrame, sudden: np.ndarray) -> str:
+    count = f"{len(found)} of {len(layers)} layers end clustered more clearly than the null"
+    if found.empty:
+        return f"{count}."
+    when = ", ".join(
+        f"layer {layer} from step {step}" + (" (before training)" if step == 0 else "")
+        for layer, step in found[["layer", "lasting_step"]].astype(int).to_numpy()
+    )
+    return f"{count} ({when}); {sudden.sum()} of these silhouettes change suddenly."
 
 
 def describe_findings(layers: pd.DataFrame, transitions: pd.DataFrame) -> list[str]:
