@@ -18,6 +18,49 @@ def test_stability_tells_clusters_from_noise():
     assert noise.metrics["stability"].p_value > 0.01
 
 
+def grouped_rows(seed: int) -> np.ndarray:
+    """Two groups of six heads with cosine .7 inside, and log norms of any size with sd .15."""
+    rng = np.random.default_rng(seed)
+    shared = np.repeat(rng.standard_normal((2, 400)), 6, axis=0)
+    rows = np.sqrt(0.7) * shared + np.sqrt(0.3) * rng.standard_normal((12, 400))
+    return rows * np.exp(0.15 * rng.standard_normal(12))[:, None]
+
+
+def test_only_metrics_that_see_clusters_have_p_values():
+    """The others say nothing of planted clusters: the null's long heads lie further apart."""
+    silent = {"inter_cluster_distance", "within_cluster_variance", "separation_ratio"}
+    silhouettes, misled = [], []
+    for seed in range(8):
+        found = cluster_heads(heads_from_rows(grouped_rows(seed)), feature="q", n_null=99)
+        with_p = {name for name, one in found.metrics.items() if not np.isnan(one.p_value)}
+        assert with_p == {"silhouette", "stability"}
+        for name in (*silent, "separation_dimensionless", "wasserstein"):
+            one = found.metrics[name]
+            assert np.isfinite([one.mean, one.sd, one.q05, one.q95]).all()
+        silhouettes.append(found.p_value)
+        moved = found.metrics["wasserstein"]
+        misled.append(moved.observed < moved.q95)
+        unit = cluster_heads(
+            heads_from_rows(grouped_rows(seed)), feature="q", n_null=99, unit_norm=True
+        )
+        assert unit.metrics["separation_dimensionless"].p_value == 0.01
+        assert unit.metrics["silhouette"].p_value == 0.01
+        assert np.isnan([unit.metrics[name].p_value for name in silent]).all()
+    assert max(silhouettes) < 0.05
+    assert sum(misled) >= 7  # negative control: a p of theirs would find nothing
+
+
+def test_scale_has_no_p_under_the_initialisation_null():
+    """Weights that merely grew differ from the null in every metric with a unit."""
+    grown = random_heads(8)
+    grown = random_heads(8, W_Q=3 * grown.W_Q)
+    found = cluster_heads(grown, feature="q", null="initialisation", reference=1.0, n_null=99)
+    distance = found.metrics["inter_cluster_distance"]
+    assert distance.observed > 2 * distance.q95
+    assert np.isnan(distance.p_value)
+    assert found.p_value > 0.01
+
+
 def test_against_the_previous_checkpoint():
     before = random_heads(8, seed=0)
     noise = random_heads(8, seed=1)
@@ -54,7 +97,8 @@ def test_wasserstein_of_all_values_and_its_null():
     found = cluster_heads(heads_from_rows(rows), feature="q").metrics["wasserstein"]
     scale = np.sqrt(2 / np.pi / 3000)
     assert found.observed == pytest.approx(3 * scale, rel=0.05)
-    assert found.p_value > 0.9  # all null draws single out the same long head
+    assert found.mean == pytest.approx(found.observed, rel=0.02)  # the null's long head is this one
+    assert np.isnan(found.p_value)
     assert np.isnan(
         cluster_heads(head_similarity(random_heads(5), feature="q")).metrics["wasserstein"].observed
     )

@@ -199,6 +199,25 @@ def test_p_holds_its_level_on_data_from_the_null(make, arguments, fast):
     assert low <= rejections(make, trials, **arguments) <= high
 
 
+def test_every_p_holds_its_level(fast):
+    """The silhouette's is above; stability has ties and may stay below its level."""
+    trials, count = 80, {"separation_dimensionless": 0, "stability": 0}
+    for trial in range(trials):
+        metrics = cluster_heads(
+            rows_of_any_norm(trial),
+            feature="q",
+            unit_norm=True,
+            n_null=39,
+            seed=20_000 + trial,
+            options=ClusterOptions(n_resamples=6),
+        ).metrics
+        for name in count:
+            count[name] += metrics[name].p_value <= 0.05
+    low, high = rejection_bounds(trials, 0.05)
+    assert low <= count["separation_dimensionless"] <= high
+    assert count["stability"] <= high
+
+
 def test_a_p_value_that_skips_the_choice_of_k_does_not_hold_its_level(fast):
     """Negative control: the best silhouette of all k against the null of one k."""
     count = 0

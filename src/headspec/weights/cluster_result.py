@@ -32,7 +32,10 @@ class HeadClustering:
             are those at .05, .5 and .95. nan without a null.
         metrics: every metric with its null, see `cluster_metrics.partition_metrics`; also
             `stability`, `wasserstein`, `smallest_cluster`, and with a previous checkpoint
-            `weight_divergence` (relative) and `ari_previous`.
+            `weight_divergence` (relative) and `ari_previous`. Only `silhouette`, `stability` and,
+            with `unit_norm`, `separation_dimensionless` have a p-value: the others carry the
+            scale of the weights, and the null's clusters, made by the longest heads, beat real
+            ones at them (see `cluster_metrics.has_p_value`). Their null is there to be read.
         head_silhouettes: silhouette of each head.
         null_silhouettes: the draws.
         distances, norms: what was clustered.

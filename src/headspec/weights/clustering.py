@@ -44,7 +44,7 @@ def cluster_heads(
     Works on the distances between heads, where clustering 12 heads of 589,824 coordinates is
     exact and takes microseconds. Data and null draws go through the same algorithm and the same
     choice of the number of clusters, so that p = (1 + #{null >= observed}) / (1 + n_null) holds
-    its level. Each metric has its own p, unadjusted.
+    its level. Metrics that test clusters have their own p, unadjusted; the others have nan.
 
     A small p with `"norm_matched"` says that the directions of the heads are not unrelated: by
     clusters, by one pair of similar heads, or by all heads sharing a direction that their norms

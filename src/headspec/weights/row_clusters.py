@@ -13,9 +13,10 @@ from torch import Tensor
 
 from headspec.errors import InputError
 from headspec.results import tidy
-from headspec.stats import NullSummary, summarise_null
+from headspec.stats import NullSummary
 from headspec.weights.cluster_algorithm import ClusterAlgorithm, ClusterOptions, cluster_algorithm
-from headspec.weights.cluster_metrics import HIGHER_IS_CLEARER, partition_metrics
+from headspec.weights.cluster_evidence import against_null
+from headspec.weights.cluster_metrics import partition_metrics
 from headspec.weights.cluster_nulls import gram_to_distances, permuted_distances, random_cosines
 from headspec.weights.partitions import Method, ordered_labels
 
@@ -34,7 +35,8 @@ class RowClustering:
         tested_silhouette: silhouette when only `tested_rows` are clustered; `null_mean`,
             `null_sd`, `null_quantiles` (.05, .5, .95) and `p_value` belong to it, since null draws
             are as large as that subset. Equal to `silhouette` where all rows were tested.
-        metrics: all metrics of the tested rows with their nulls.
+        metrics: all metrics of the tested rows with their nulls; only the silhouette (with
+            `unit_norm` also `separation_dimensionless`) has a p-value, see `has_p_value`.
         tested_rows: indices of the rows tested.
         norms: of all rows.
         method, n_clusters, chosen, unit_norm, null, n_null, seed, n_features: what was done.
@@ -229,11 +231,7 @@ def _test(
         draws = gram_to_distances(cosines * np.outer(scale, scale), unit_norm=False)
     drawn = partition_metrics(draws, algorithm.labels(draws), n_features=rows.shape[1])
     metrics = {
-        name: summarise_null(
-            float(value[0]),
-            drawn[name],
-            alternative="greater" if HIGHER_IS_CLEARER[name] else "less",
-        )
+        name: against_null(name, float(value[0]), drawn[name], unit_norm=unit_norm)
         for name, value in observed.items()
     }
     return metrics, labels[0]
