@@ -72,8 +72,7 @@ def main(
         for suffix in ("json", "parquet"):
             hs.results.save(results[name], out / f"{name}.{suffix}", provenance=provenance)
     figures, sections = draw(results, suite)
-    shown = checked.filter(items=["step", "ok", "problems", "content_hash"])
-    table = hs.ReportTable(shown, "Checkpoints, verified")
+    table = hs.ReportTable(checked.filter(["step", "ok", "problems", "content_hash"]), "Verified")
     sections.append(hs.ReportSection("Checkpoints", tables=[table], folded=True))
     page = hs.write_report(
         out / "report.html",

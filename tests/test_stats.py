@@ -32,6 +32,25 @@ def test_p_is_never_zero_and_counts_ties_despite_rounding():
     assert permutation_p(0.3, [third, third, third], alternative="less") == 1
 
 
+def test_nothing_found_is_no_evidence_whatever_is_asked():
+    """Also not for "less", where -inf in its place would be the strongest evidence."""
+    draws = np.arange(99.0)
+    for alternative in ("greater", "less", "two-sided"):
+        assert permutation_p(float("nan"), draws, alternative=alternative) == 1
+        assert summarise_null(float("nan"), draws, alternative=alternative).p_value == 1
+    nothing = np.full(99, np.nan)
+    assert permutation_p(0.0, nothing, alternative="less") == 0.01
+    assert permutation_p(0.0, nothing) == 0.01
+    assert permutation_p(-1.0, [*draws, np.nan], alternative="less") == 1 / 101
+
+
+def test_both_tails_are_summarised():
+    assert summarise_null(3.0, [0.0, 1.0, 2.0]).p_below == 1
+    assert summarise_null(-1.0, [0.0, 1.0, 2.0]).p_below == 1 / 4
+    assert summarise_null(3.0, [0.0, 1.0, 2.0], alternative="less").p_below == 1 / 4
+    assert np.isnan(NullSummary.bare(2.0).p_below)
+
+
 def test_nothing_found_is_below_every_number():
     assert permutation_p(float("nan"), [0.0, -5.0]) == 1
     assert permutation_p(0.0, [np.nan, np.nan, np.nan]) == 1 / 4

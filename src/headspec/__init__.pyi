@@ -12,7 +12,12 @@ from .checkpoints.micro_tasks import sample_comparisons as sample_comparisons
 from .checkpoints.suite import Checkpoint as Checkpoint
 from .checkpoints.suite import CheckpointSuite as CheckpointSuite
 from .checkpoints.suite import open_suite as open_suite
+from .errors import CheckpointError as CheckpointError
 from .errors import HeadspecError as HeadspecError
+from .errors import HubUnreachableError as HubUnreachableError
+from .errors import InputError as InputError
+from .errors import StepNotFoundError as StepNotFoundError
+from .errors import UnsupportedArchitectureError as UnsupportedArchitectureError
 from .head_tensors import HeadWeights as HeadWeights
 from .head_tensors import Rotary as Rotary
 from .heads import Head as Head

@@ -25,6 +25,8 @@ class NullSummary:
         q05, q50, q95: quantiles of the null draws.
         p_value: see `permutation_p`.
         n: number of null draws that were defined.
+        p_below: p-value of the other tail: small where the number lies below its null, which a
+            large `p_value` does not tell from lying inside it. nan where `p_value` is.
     """
 
     observed: float
@@ -35,6 +37,7 @@ class NullSummary:
     q95: float
     p_value: float
     n: int
+    p_below: float = float("nan")
 
     @classmethod
     def bare(cls, value: float) -> NullSummary:
@@ -55,7 +58,8 @@ def permutation_p(
     For random draws p = (1 + #{null >= observed}) / (1 + n): the observed arrangement counts as
     one draw, which keeps the test valid at any n (Phipson and Smyth 2010). It can never be 0.
     Draws within rounding (relative 1e-12) of the observed number count as equal to it. `nan`
-    stands for "nothing found" and is below every number, observed or drawn.
+    stands for "nothing found" and is the least evidence there is, observed or drawn: below every
+    number for `"greater"`, above every number for `"less"`. An observed nan has p = 1.
 
     Args:
         observed: the number from the data.
@@ -91,11 +95,11 @@ def permutation_p(
     finite = draws[np.isfinite(draws)]
     scale = max([abs(float(observed)) if np.isfinite(observed) else 0.0, *np.abs(finite)[:1]])
     slack = 1e-12 * scale
-    level = -np.inf if np.isnan(observed) else float(observed)
-    draws = np.where(np.isnan(draws), -np.inf, draws)
-    extra = 0 if exact else 1
-    upper = (extra + np.count_nonzero(draws >= level - slack)) / (extra + draws.size)
-    lower = (extra + np.count_nonzero(draws <= level + slack)) / (extra + draws.size)
+    if np.isnan(observed):
+        return 1.0
+    extra = 0 if exact else 1  # a nan among the draws is neither as large nor as small
+    upper = (extra + np.count_nonzero(draws >= observed - slack)) / (extra + draws.size)
+    lower = (extra + np.count_nonzero(draws <= observed + slack)) / (extra + draws.size)
     if alternative == "two-sided":
         return float(min(1.0, 2 * min(upper, lower)))
     return float(min(1.0, upper if alternative == "greater" else lower))
@@ -122,10 +126,12 @@ def summarise_null(
     """
     draws = np.asarray(null, dtype=float)
     p_value = permutation_p(observed, draws, alternative=alternative, exact=exact)
+    other: Alternative = "greater" if alternative == "less" else "less"
+    p_below = permutation_p(observed, draws, alternative=other, exact=exact)
     defined = draws[~np.isnan(draws)]
     if defined.size == 0:
         nothing = float("nan")
-        return NullSummary(float(observed), *[nothing] * 5, p_value=p_value, n=0)
+        return NullSummary(float(observed), *[nothing] * 5, p_value, n=0, p_below=p_below)
     quantiles = np.quantile(defined, [0.05, 0.5, 0.95])
     return NullSummary(
         observed=float(observed),
@@ -136,6 +142,7 @@ def summarise_null(
         q95=float(quantiles[2]),
         p_value=p_value,
         n=int(defined.size),
+        p_below=p_below,
     )
 
 

@@ -185,7 +185,7 @@ def test_matrices_by_pattern(neox_hub: FakeHub, neox_steps: Path, tmp_path: Path
 def test_pythia_shaped_suite_names_nearest_steps(
     hub: FakeHub, neox_steps: Path, tmp_path: Path
 ) -> None:
-    """Pitfall 13, end to end."""
+    """Steps that Pythia never had, end to end."""
     files = folder_files(neox_steps / "step0")
     commit = hub.add("lab/pythia", "main", files)
     hub.refs["lab/pythia"].update({f"step{step}": commit for step in PYTHIA_STEPS})

@@ -68,7 +68,7 @@ def test_distances_are_those_of_the_weights(run, config, tmp_path: Path) -> None
 
 
 def test_steps_0_and_1_of_pythia_are_reported(run, config, tmp_path: Path) -> None:
-    """Pitfall 28: averaged in, they would count twice."""
+    """Averaged in, they would count twice."""
     suite = open_suite(save_run(tmp_path, {**run, 1: run[0]}, config))
     found = rows(suite.verify())
     assert (found[0].duplicate_of, found[1].duplicate_of) == (1, 0)
@@ -78,7 +78,7 @@ def test_steps_0_and_1_of_pythia_are_reported(run, config, tmp_path: Path) -> No
 
 
 def test_late_weights_at_early_steps(run, config, tmp_path: Path) -> None:
-    """Pitfall 28: branches of pythia-2.8b that serve the weights of the end of training."""
+    """Branches of pythia-2.8b that serve the weights of the end of training."""
     served = {**run, 4: run[64], 8: run[64]}
     frame = open_suite(save_run(tmp_path, served, config)).verify()
     assert list(frame[frame.duplicate_of.notna()].step) == [4, 8, 64]

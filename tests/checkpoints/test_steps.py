@@ -56,7 +56,7 @@ def test_two_names_of_one_step() -> None:
 
 
 def test_pythia_has_no_step256000() -> None:
-    """Pitfall 13: one study asks for steps 256000, 512000 and 1000000; Pythia stops at 143000."""
+    """One study asks for steps 256000, 512000 and 1000000; Pythia stops at 143000."""
     assert len(PYTHIA_STEPS) == 154
     with pytest.raises(StepNotFoundError) as caught:
         check_steps([1000, 256000, 512000, 1000000], PYTHIA_STEPS, name="EleutherAI/pythia-160m")

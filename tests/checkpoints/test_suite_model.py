@@ -32,7 +32,7 @@ def test_the_model_is_the_step(neox_steps: Path) -> None:
 
 
 def test_a_fresh_model_per_call(neox_steps: Path) -> None:
-    """Pitfall 30: what is done to one model must not be in the next."""
+    """What is done to one model must not be in the next."""
     checkpoint = open_suite(neox_steps).checkpoint(4)
     tokens = random_tokens(1, 8)
     first = checkpoint.model()

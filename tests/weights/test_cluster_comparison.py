@@ -44,7 +44,7 @@ def test_effects_against_the_raw_weights():
 
 
 def test_heads_not_weights_are_the_observations():
-    """Pitfall 5: clusters of a 1.2x norm difference have p ~ 1e-80 over weights, not over heads."""
+    """Clusters of a 1.2x norm difference have p ~ 1e-80 over weights, not over heads."""
     norms = np.array([1.5, 1.35, 1.2, 1.05, 0.95, 0.85, 1.4, 1.1, 0.95, 0.85, 0.75, 0.7])
     labels = np.array([0] * 6 + [1] * 6)
     found = compare_clusters(heads_of_norms(norms, features=49_152), labels, feature="q")

@@ -6,7 +6,7 @@ import torch
 from random_heads import heads_from_rows, long_head_rows, planted_rows, random_heads
 from sklearn.metrics import adjusted_rand_score
 
-from headspec import cluster_heads, head_similarity
+from headspec import ClusterOptions, cluster_heads, head_similarity
 
 
 def test_stability_tells_clusters_from_noise():
@@ -16,6 +16,25 @@ def test_stability_tells_clusters_from_noise():
     assert planted.metrics["stability"].p_value < 0.05
     assert noise.metrics["stability"].observed < 0.9
     assert noise.metrics["stability"].p_value > 0.01
+
+
+def test_stability_needs_two_clusters_and_four_heads():
+    """One cluster agrees with itself, and three heads split one way: neither is stable."""
+    rows = planted_rows(8, 50, gap=0, seed=0)
+    for eps in (1e6, 1e-6):
+        found = cluster_heads(
+            heads_from_rows(rows),
+            feature="q",
+            method="dbscan",
+            options=ClusterOptions(eps=eps),
+            n_null=19,
+        ).metrics["stability"]
+        assert np.isnan(found.observed)
+        assert found.p_value == 1
+    three = cluster_heads(heads_from_rows(rows[:3]), feature="q", n_null=19).metrics["stability"]
+    assert np.isnan([three.observed, three.p_value, three.mean]).all()
+    four = cluster_heads(heads_from_rows(rows[:4]), feature="q", n_null=19).metrics["stability"]
+    assert np.isfinite([four.observed, four.p_value]).all()
 
 
 def grouped_rows(seed: int) -> np.ndarray:

@@ -53,7 +53,7 @@ def test_equal_to_scikit_learn_and_to_the_raw_vectors(seed, clusters):
 
 @pytest.mark.parametrize(("norm", "value"), [(1, 0.002), (2, 0.337), (3, 0.507), (4, 0.602)])
 def test_silhouette_of_one_long_head(norm, value):
-    """Pitfall 2: the closed form for orthogonal heads of which one is longer."""
+    """The closed form for orthogonal heads of which one is longer."""
     rows = np.eye(12)
     rows[6] *= norm
     labels = (np.arange(12) == 6).astype(int)[None]
@@ -64,7 +64,7 @@ def test_silhouette_of_one_long_head(norm, value):
 
 
 def test_separation_ratio_has_no_scale():
-    """Pitfall 4: in other units or more coordinates the study's ratio is anything."""
+    """In other units or more coordinates the study's ratio is anything."""
     labels = np.array([[0] * 6 + [1] * 6])
     found = []
     for features, unit in [(1000, 1.0), (1000, 0.01), (50_000, 0.01)]:
@@ -129,7 +129,7 @@ def test_wasserstein_is_scipys(seed, size, other_size):
 
 
 def test_wasserstein_uses_all_values():
-    """Pitfall 6: samples of 1,000 of the weights give another number in every run."""
+    """Samples of 1,000 of the weights give another number in every run."""
     rng = np.random.default_rng(0)
     one, other = rng.standard_normal(200_000), 1.02 * rng.standard_normal(200_000)
     true = 0.02 * np.sqrt(2 / np.pi)

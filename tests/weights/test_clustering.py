@@ -58,7 +58,7 @@ def test_as_scikit_learn_on_the_raw_vectors(feature, n_clusters):
 
 @pytest.mark.parametrize("norm", [2.0, 3.0, 4.0])
 def test_one_long_head_is_not_a_finding(norm):
-    """Pitfall 2: by the study's words strong from 3 on; the null and unit norms say otherwise."""
+    """By the study's words strong from 3 on; the null and unit norms say otherwise."""
     p_values = []
     for seed in range(4):
         found = cluster_heads(heads_from_rows(long_head_rows(norm, seed)), feature="q", n_null=99)

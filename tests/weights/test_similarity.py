@@ -100,7 +100,7 @@ def copies(noise: float, *, dtype=torch.float32, gauge: bool = False) -> tuple[H
 
 @pytest.mark.parametrize("noise", [1e-7, 1e-6, 1e-5, 2e-5])
 def test_near_copies_keep_their_distance(noise):
-    """Pitfall 3: a float32 Gram gives 0 or garbage for distances of 7e-6 to 1.5e-3 at norm 22."""
+    """A float32 Gram gives 0 or garbage for distances of 7e-6 to 1.5e-3 at norm 22."""
     heads, true = copies(noise)
     found = head_similarity(heads, feature="qk")
     assert found.norms[0] == pytest.approx(22, rel=1e-3)

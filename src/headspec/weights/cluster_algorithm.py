@@ -14,6 +14,8 @@ from headspec.errors import InputError
 from headspec.weights.cluster_metrics import adjusted_rand, silhouette
 from headspec.weights.partitions import Method, partition
 
+SMALLEST_FOR_STABILITY = 4  # three points have one partition but for their names: 2 and 1
+
 
 @dataclass(frozen=True)
 class ClusterOptions:
@@ -67,17 +69,20 @@ class ClusterAlgorithm:
         """Mean adjusted Rand index between clusters of all points and of all but a sixth of them.
 
         The subsets are the same for every draw. One long head against the rest is stable but for
-        the subsets without it: high stability is no evidence without its null.
+        the subsets without it: high stability is no evidence without its null. nan with fewer than
+        two clusters (whatever is in one cluster agrees), and for three points, of which every
+        pair can only be split one way.
         """
         points = labels.shape[1]
-        scores = np.empty(len(labels))
+        scores = np.full(len(labels), np.nan)
         counts = labels.max(1) + 1
-        for count in np.unique(counts):
+        possible = counts[counts >= 2] if points >= SMALLEST_FOR_STABILITY else counts[:0]
+        for count in np.unique(possible):
             rows = np.flatnonzero(counts == count)
-            kept = self._subsets(points, int(max(count, 1)))
+            kept = self._subsets(points, int(count))
             part = distances[rows][:, kept[:, :, None], kept[:, None, :]]
             flat = part.reshape(-1, *part.shape[2:])
-            again = self._with(flat, int(max(count, 2))).reshape(len(rows), len(kept), -1)
+            again = self._with(flat, int(count)).reshape(len(rows), len(kept), -1)
             scores[rows] = adjusted_rand(labels[rows][:, kept], again).mean(1)
         return scores
 

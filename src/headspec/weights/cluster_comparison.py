@@ -216,7 +216,7 @@ def _with_p(
     if np.isnan(value):
         return NullSummary.bare(value)
     p_value = permutation_p(size, null_size, exact=exact)
-    return replace(summarise_null(value, null), p_value=p_value)
+    return replace(summarise_null(value, null), p_value=p_value, p_below=float("nan"))
 
 
 def _moment_effects(

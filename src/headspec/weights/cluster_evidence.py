@@ -10,7 +10,7 @@ import numpy as np
 from headspec.errors import InputError
 from headspec.head_tensors import HeadWeights
 from headspec.stats import NullSummary, summarise_null
-from headspec.weights.cluster_algorithm import ClusterAlgorithm
+from headspec.weights.cluster_algorithm import SMALLEST_FOR_STABILITY, ClusterAlgorithm
 from headspec.weights.cluster_metrics import adjusted_rand, has_p_value, partition_metrics
 from headspec.weights.cluster_nulls import (
     NULLS,
@@ -100,7 +100,7 @@ def stability_with_null(
 ) -> NullSummary:
     """Agreement of clusters with those of subsets of heads; the null's from 200 of its draws."""
     observed = float(algorithm.stability(distances[None], labels)[0])
-    if draws is None or null_labels is None:
+    if draws is None or null_labels is None or len(labels[0]) < SMALLEST_FOR_STABILITY:
         return NullSummary.bare(observed)
     some = slice(0, _STABILITY_DRAWS)
     null = algorithm.stability(draws[some], null_labels[some])
@@ -173,4 +173,4 @@ def against_null(
     found = summarise_null(observed, null)
     if has_p_value(name, unit_norm=unit_norm):
         return found
-    return replace(found, p_value=float("nan"))
+    return replace(found, p_value=float("nan"), p_below=float("nan"))
