@@ -131,7 +131,7 @@ def summarise_null(
     defined = draws[~np.isnan(draws)]
     if defined.size == 0:
         nothing = float("nan")
-        return NullSummary(float(observed), *[nothing] * 5, p_value, n=0, p_below=p_below)
+        return NullSummary(float(observed), *[nothing] * 5, p_value=p_value, n=0, p_below=p_below)
     quantiles = np.quantile(defined, [0.05, 0.5, 0.95])
     return NullSummary(
         observed=float(observed),

@@ -15,7 +15,7 @@ from scipy import stats as scipy_stats
 from headspec.errors import InputError
 from headspec.head_tensors import HeadWeights
 from headspec.results import tidy
-from headspec.stats import NullSummary, permutation_p, summarise_null
+from headspec.stats import NullSummary, summarise_null
 from headspec.weights.features import Feature, head_factors
 from headspec.weights.similarity import vector_norms
 from headspec.weights.value_profiles import ValueProfiles, value_profiles
@@ -215,8 +215,8 @@ def _with_p(
     """An effect beside its null; p from its size (the effect without its sign)."""
     if np.isnan(value):
         return NullSummary.bare(value)
-    p_value = permutation_p(size, null_size, exact=exact)
-    return replace(summarise_null(value, null), p_value=p_value, p_below=float("nan"))
+    tails = summarise_null(size, null_size, exact=exact)
+    return replace(summarise_null(value, null), p_value=tails.p_value, p_below=tails.p_below)
 
 
 def _moment_effects(
