@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Real
+from torch import Tensor
 
 from headspec.errors import InputError
 from headspec.head_tensors import HeadWeights
@@ -30,8 +31,11 @@ def norm_matched_distances(similarity: HeadSimilarity, *, n_draws: int, seed: in
     Flattened weights: directions uniform in `n_features` dimensions. Products: the same with
     d_model^2 dimensions, which gives the cosine of two products with randomly rotated singular
     vectors its exact variance 1/d_model^2, whatever their rank. Where query heads share a
-    key-value head, their products are alike by construction, so there Gaussian factors with the
-    same sharing are drawn instead.
+    key-value head, their products are alike by construction, and more so the fewer singular
+    values carry them; there every factor keeps its own R (`HeadSimilarity.cores`) and only its
+    frame, the Q of its QR, is drawn anew, one for each query head and one for each key-value
+    head. (A `HeadSimilarity` without cores gets Gaussian factors, whose spectrum is too flat for
+    trained heads or QK-norm gains: it rejects too often.)
 
     Args:
         similarity: of the heads.
@@ -40,8 +44,12 @@ def norm_matched_distances(similarity: HeadSimilarity, *, n_draws: int, seed: in
     """
     n = len(similarity.norms)
     if len(set(similarity.groups)) < n:
-        gram = shared_product_grams(similarity, n_draws=n_draws, seed=seed)
+        if similarity.cores is None:
+            gram = shared_product_grams(similarity, n_draws=n_draws, seed=seed)
+        else:
+            gram = _turned_product_grams(similarity, n_draws=n_draws, seed=seed)
         scale = np.sqrt(np.einsum("dii->di", gram))
+        scale = np.where(scale > 0, scale, 1)
         cosines = gram / (scale[:, :, None] * scale[:, None, :])
     else:
         cosines = random_cosines(n, similarity.n_features, n_draws=n_draws, seed=seed)
@@ -147,14 +155,55 @@ def _product_grams(
     index = torch.tensor(groups)
     found = np.empty((n_draws, n, n))
     for draw in range(n_draws):
-        own = torch.randn(d_model, n * d_head, generator=generator)
-        shared = torch.randn(d_model, kept * d_head, generator=generator)
-        own_gram = (own.mT @ own).view(n, d_head, n, d_head)
-        shared_gram = (shared.mT @ shared).view(kept, d_head, kept, d_head)
-        shared_gram = shared_gram[index][:, :, index]
-        found[draw] = torch.einsum("iajb,iajb->ij", own_gram, shared_gram).numpy()
+        own = torch.randn(n, d_model, d_head, generator=generator)
+        shared = torch.randn(kept, d_model, d_head, generator=generator)
+        found[draw] = _product_gram(own, shared, index)
     found.setflags(write=False)
     return found
+
+
+def _turned_product_grams(similarity: HeadSimilarity, *, n_draws: int, seed: int) -> np.ndarray:
+    """Gram matrices of the heads' products after their factors' frames are drawn anew."""
+    assert similarity.cores is not None
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.tensor(similarity.groups)
+    own, shared = torch.from_numpy(similarity.cores)
+    shared = shared[[similarity.groups.index(group) for group in range(max(similarity.groups) + 1)]]
+    n = len(own)
+    found = np.empty((n_draws, n, n))
+    for draw in range(n_draws):
+        turned_own = _turned(own, similarity.d_model, generator)
+        found[draw] = _product_gram(
+            turned_own, _turned(shared, similarity.d_model, generator), index
+        )
+    return found
+
+
+def _turned(cores: Tensor, d_model: int, generator: torch.Generator) -> Tensor:
+    """`head d_model d_head`: a random orthonormal frame times each core.
+
+    The frame is the Q of a Gaussian matrix, which is G L^-T for the Cholesky factor L of G^T G.
+    """
+    rank = cores.shape[1]
+    exact = d_model < 2 * rank  # G^T G of a nearly square G is ill-conditioned
+    dtype = torch.float64 if exact else torch.float32
+    draw = torch.randn(len(cores), d_model, rank, dtype=dtype, generator=generator)
+    lower = torch.linalg.cholesky((draw.mT @ draw).double())
+    inside = torch.linalg.solve_triangular(lower.mT, cores, upper=True)
+    return draw @ inside.to(dtype)
+
+
+def _product_gram(own: Tensor, shared: Tensor, index: Tensor) -> np.ndarray:
+    """Gram matrix of products of factors `head d_model d_head`, the shared one by `index`."""
+    own_gram, shared_gram = _all_inner(own), _all_inner(shared)[index][:, :, index]
+    return torch.einsum("iajb,iajb->ij", own_gram, shared_gram).numpy()
+
+
+def _all_inner(factors: Tensor) -> Tensor:
+    """`i a j b`: inner products of all columns of all factors."""
+    heads, _, columns = factors.shape
+    flat = factors.movedim(0, 1).reshape(-1, heads * columns)
+    return (flat.mT @ flat).view(heads, columns, heads, columns)
 
 
 def _random_rows(n: int, dimensions: int, *, n_draws: int, seed: int) -> np.ndarray:

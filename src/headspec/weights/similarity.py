@@ -34,6 +34,9 @@ class HeadSimilarity:
         d_model, d_head: shape of the heads.
         layers, heads: where each row comes from.
         groups: rows with the same number share a key-value head.
+        cores: of products where key-value heads are shared, the R of a QR of each head's own
+            factor and of its shared one, each over its norm: all of a factor but its frame in
+            d_model. None elsewhere.
         model, step, layer, processing: as in the weights; `layer` is None for several layers.
     """
 
@@ -48,6 +51,7 @@ class HeadSimilarity:
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     groups: tuple[int, ...]
+    cores: Float[np.ndarray, "2 head rank d_head"] | None = None
     model: str = ""
     step: int | None = None
     layer: int | None = None
@@ -144,6 +148,7 @@ def head_similarity(
         layers=factors.layers,
         heads=factors.heads,
         groups=factors.groups,
+        cores=_shared_cores(factors),
         model=models.pop() if len(models) == 1 else "",
         step=steps.pop() if len(steps) == 1 else None,
         layer=layers[0].layer if len({w.layer for w in layers}) == 1 else None,
@@ -166,6 +171,21 @@ def vector_norms(factors: HeadFactors) -> Float[np.ndarray, " head"]:
         else:
             norms.append(((left.mT @ left) * (right.mT @ right)).sum().clamp(min=0).sqrt())
     return torch.stack(norms).numpy()
+
+
+def _shared_cores(factors: HeadFactors) -> np.ndarray | None:
+    """`2 head rank d_head`: R of every head's own and shared factor; None without sharing."""
+    if len(set(factors.groups)) == factors.n_rows:
+        return None
+    cores: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for left, right in factors.factors():
+        assert right is not None  # only products share a factor
+        own, shared = (right, left) if factors.feature == "ov" else (left, right)
+        for found, factor in zip(cores, (own, shared), strict=True):
+            core = torch.linalg.qr(factor, mode="r").R
+            norm = torch.linalg.matrix_norm(core)
+            found.append(core / norm if norm > 0 else core)
+    return torch.stack([torch.stack(side) for side in cores]).numpy()
 
 
 def _normalised(factors: HeadFactors, norms: np.ndarray) -> HeadFactors:
