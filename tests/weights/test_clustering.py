@@ -73,13 +73,34 @@ def test_one_long_head_is_not_a_finding(norm):
     assert "clusters of 11 and 1" in words
     assert f"single head (L0H6) of {norm:.2f} times the others' norm" in words
     assert f"have silhouette {closed:.3f} from the norm alone" in words
-    assert ("not distinguishable from the null" in words) == (found.p_value >= 0.05)
+    assert found.verdict in words
+    assert ("clearer than the null" in words) == (found.p_value < 0.05)
     naive = cluster_heads(  # negative control: without the norms in the null it is "significant"
         heads_from_rows(long_head_rows(norm)), feature="q", null="permuted", n_null=99
     )
     assert naive.p_value == 0.01
     unit = cluster_heads(heads_from_rows(long_head_rows(norm)), feature="q", unit_norm=True)
     assert unit.silhouette < 0.05
+
+
+def test_below_the_null_is_not_called_indistinguishable():
+    """Two real groups, less clear than one long head would be by its length."""
+    rows = planted_rows(12, 3000, gap=0.7, seed=0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[0] *= 1.6
+    found = cluster_heads(heads_from_rows(rows), feature="q", n_null=199)
+    below = found.metrics["silhouette"].p_below
+    assert found.p_value > 0.95
+    assert below < 0.05
+    assert found.verdict == "less clear than the null"
+    words = found.summary()
+    assert f"less clear than the null. (Lower tail: p = {below:.2g}.)" in words
+    assert "Long heads set this null: unit_norm=True looks past norms." in words
+    assert "not distinguishable" not in words
+    unit = cluster_heads(heads_from_rows(rows), feature="q", n_null=199, unit_norm=True)
+    assert unit.verdict == "clearer than the null at p < .05"
+    noise = cluster_heads(heads_from_rows(planted_rows(12, 300, gap=0, seed=3)), feature="q")
+    assert noise.verdict == "not distinguishable from the null"
 
 
 def test_a_significant_trifle_is_called_small():
@@ -108,7 +129,7 @@ def test_the_words_of_the_study():
     found = cluster_heads(heads_from_rows(planted_rows(8, 100, gap=3, seed=0)), feature="q")
     words = found.summary()
     assert "the study would call this clustering" in words
-    assert "distinguishable from the null at p < .05" in words
+    assert "clearer than the null at p < .05" in words
     assert "that ratio has no scale" in words
     without = cluster_heads(random_heads(8), null=None)
     assert "No null was drawn" in without.summary()

@@ -29,7 +29,8 @@ class HeadClustering:
         silhouette: mean silhouette; nan with fewer than two clusters (`notes` says why).
         null_mean, null_sd, null_quantiles, p_value: of the silhouette under the null, which goes
             through the same algorithm and the same choice of the number of clusters; quantiles
-            are those at .05, .5 and .95. nan without a null.
+            are those at .05, .5 and .95. nan without a null. p of the lower tail, for heads less
+            clearly clustered than the null: `metrics["silhouette"].p_below`.
         metrics: every metric with its null, see `cluster_metrics.partition_metrics`; also
             `stability`, `wasserstein`, `smallest_cluster`, and with a previous checkpoint
             `weight_divergence` (relative) and `ari_previous`. Only `silhouette`, `stability` and,
@@ -138,14 +139,19 @@ class HeadClustering:
 
     @property
     def verdict(self) -> str:
-        """One of "no clusters found", "not tested", "distinguishable from the null at p < .05"
-        or "not distinguishable from the null"."""
+        """What the null says of the silhouette, in words.
+
+        "no clusters found", "not tested", "clearer than the null at p < .05", "less clear than the
+        null" (the lower tail at p < .05) or, between the two, "not distinguishable from the null".
+        """
         if np.isnan(self.silhouette):
             return "no clusters found"
         if self.null is None:
             return "not tested"
         if self.p_value < 0.05:
-            return "distinguishable from the null at p < .05"
+            return "clearer than the null at p < .05"
+        if self.metrics["silhouette"].p_below < 0.05:
+            return "less clear than the null"
         return "not distinguishable from the null"
 
     def summary(self) -> str:
@@ -187,6 +193,16 @@ class HeadClustering:
             f"{self.null_mean:.3f} on average, 90 % between {low:.3f} and {high:.3f}; "
             f"p = {self.p_value:.2g}: {self.verdict}"
             + (f", though by {self.excess:.3f} only." if small else ".")
+            + self._less_clear_words()
+        )
+
+    def _less_clear_words(self) -> str:
+        if self.verdict != "less clear than the null":
+            return ""
+        hint = " Long heads set this null: unit_norm=True looks past norms."
+        p_below = self.metrics["silhouette"].p_below
+        return f" (Lower tail: p = {p_below:.2g}.)" + (
+            hint if self.null == "norm_matched" and not self.unit_norm else ""
         )
 
     def _singleton_words(self) -> list[str]:
