@@ -146,7 +146,7 @@ def test_findings_say_null_and_single_heads():
     _, layers, transitions, _ = judged({0: NULL, 1: EARLY}, {1: higher})
     first, second = describe_findings(layers, transitions)
     assert first.startswith("Layer 1")  # the highest above its null comes first
-    assert "clustered from step 10 on" in first
+    assert "clearer than the null from step 10 on" in first
     assert "not distinguishable from the null" in second
     assert "One cluster is a single head" in second
 

@@ -201,7 +201,7 @@ def describe_findings(layers: pd.DataFrame, transitions: pd.DataFrame) -> list[s
         if np.isnan(row["lasting_step"]):
             sentence += "not distinguishable from the null."
         else:
-            sentence += f"clustered from step {int(row['lasting_step'])} on."
+            sentence += f"clearer than the null from step {int(row['lasting_step'])} on."
         if row["smallest_cluster"] == 1:
             sentence += " One cluster is a single head."
         change = changes[row["layer"]]
