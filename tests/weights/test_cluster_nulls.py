@@ -1,5 +1,7 @@
 """Nulls: their distributions against raw draws, and p-values that hold their level."""
 
+from dataclasses import replace
+
 import jaxtyping
 import numpy as np
 import pytest
@@ -123,6 +125,20 @@ def test_draws_are_seeded():
     assert (one != norm_matched_distances(similarity, n_draws=20, seed=4)).any()
 
 
+def test_draws_of_every_layer_are_kept_for_the_next_step():
+    from headspec.weights.cluster_nulls import _product_grams
+
+    _product_grams.cache_clear()
+    similarity = head_similarity(random_heads(5), feature="qk")
+    for _ in range(3):
+        for layer in range(12):
+            initialisation_distances(similarity, n_draws=3, seed=layer, reference=1.0)
+    assert _product_grams.cache_info().misses == 12
+    many = replace(similarity, groups=tuple(range(40)))
+    initialisation_distances(many, n_draws=700, seed=0, reference=1.0)
+    assert _product_grams.cache_info().currsize == 12  # large ones are not kept
+
+
 @pytest.fixture
 def fast(monkeypatch):
     """Without shape checks, which take most of the time of hundreds of small clusterings."""
@@ -196,6 +212,20 @@ def test_every_p_holds_its_level(fast):
     low, high = rejection_bounds(trials, 0.05)
     assert low <= count["separation_dimensionless"] <= high
     assert count["stability"] <= high
+
+
+def test_a_shared_preference_for_some_directions_rejects_isotropy(fast):
+    """A known limit, as documented: small p without clusters, with a small excess."""
+    excess = []
+    for trial in range(12):
+        rng = np.random.default_rng(trial)
+        scale = torch.from_numpy(rng.lognormal(0, 1, 64)).float()[:, None]
+        heads = random_heads(12, 64, 8, seed=trial)
+        heads = random_heads(12, 64, 8, W_Q=heads.W_Q * scale, W_K=heads.W_K * scale)
+        found = cluster_heads(heads, feature="qk", n_null=39, options=QUICK, unit_norm=True)
+        assert found.p_value <= 0.05
+        excess.append(found.excess)
+    assert 0 < np.mean(excess) < 0.12
 
 
 def test_a_p_value_that_skips_the_choice_of_k_does_not_hold_its_level(fast):

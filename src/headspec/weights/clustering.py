@@ -47,9 +47,16 @@ def cluster_heads(
     its level. Metrics that test clusters have their own p, unadjusted; the others have nan.
 
     A small p with `"norm_matched"` says that the directions of the heads are not unrelated: by
-    clusters, by one pair of similar heads, or by all heads sharing a direction that their norms
-    then spread out. See `sizes` and `stability`. **It does not show** that clusters do different
-    things; weights alone cannot. For what the vectors leave out see `head_similarity`.
+    clusters; by one pair of similar heads; by all heads sharing a direction that their norms then
+    spread out; or by independent heads that all prefer the same few residual directions (outlier
+    dimensions, folded layer-norm gains), for it tests against directions uniform in all of them.
+    The last alone can reject always, at an excess of some .02 to .08 (column scales lognormal(1),
+    d_model 64). Look at `excess`, `sizes` and `stability`, not at p alone.
+
+    **It does not show** that clusters do different things; weights alone cannot. For what the
+    vectors leave out see `head_similarity`. K-means is exact for two clusters of at most 13
+    heads; beyond that it is the best of `n_init` starts, which need not be the same optimum as
+    scikit-learn finds.
 
     Args:
         weights: one layer, several layers, or their `HeadSimilarity` (which has its own `feature`
