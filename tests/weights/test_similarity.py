@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_heads import random_heads
 
-from headspec import HeadWeights, head_similarity, results
+from headspec import HeadWeights, cluster_heads, head_similarity, results
 from headspec.errors import InputError
 from headspec.weights import similarity as module
 from headspec.weights.features import FEATURES, coordinates, head_factors
@@ -189,6 +189,44 @@ def test_half_precision_weights_are_used_as_float32():
     rows = formed(weights, "ov")
     found = head_similarity(weights, feature="ov")
     np.testing.assert_allclose(found.distances, plain_distances(rows), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_gains_are_multiplied_as_float32(dtype):
+    """Pitfall: a product rounded to half precision first is off by the rounding, or infinite."""
+    gain = torch.tensor([1.003, 0.7, 1.9, 60.0]).to(dtype)
+    weights = random_heads(4, dtype=dtype, q_norm=gain, k_norm=gain)
+    weights.W_Q[0, 0, 3] = 3000.0  # times 60 is beyond float16
+    single = random_heads(
+        4,
+        W_Q=weights.W_Q.float(),
+        W_K=weights.W_K.float(),
+        q_norm=gain.float(),
+        k_norm=gain.float(),
+    )
+    found = head_similarity(weights, feature="qk")
+    assert (found.gram == head_similarity(single, feature="qk").gram).all()
+    rounded = random_heads(4, W_Q=weights.W_Q * gain, W_K=weights.W_K * gain)
+    if dtype == torch.bfloat16:  # negative control
+        naive = head_similarity(rounded, feature="qk").gram
+        assert not np.allclose(naive, found.gram, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e10, 1e-15])
+@pytest.mark.parametrize("feature", ["q", "qk"])
+def test_weights_of_any_size(scale, feature):
+    """Squares beyond float32 are taken in float64 instead of becoming infinite or 0."""
+    weights = random_heads(5)
+    scaled = random_heads(5, W_Q=weights.W_Q * scale, W_K=weights.W_K * scale)
+    power = 2 if feature == "qk" else 1
+    plain, found = (head_similarity(one, feature=feature) for one in (weights, scaled))
+    np.testing.assert_allclose(found.distances / scale**power, plain.distances, rtol=1e-5)
+    for null in ("norm_matched", "permuted"):
+        p_values = [
+            cluster_heads(one, feature=feature, null=null, n_null=19).p_value
+            for one in (weights, scaled)
+        ]
+        assert p_values[0] == p_values[1]
 
 
 def test_zero_and_identical_heads():

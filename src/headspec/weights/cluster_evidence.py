@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from headspec.errors import InputError
 from headspec.head_tensors import HeadWeights
@@ -66,6 +67,8 @@ def null_distances(
     unit_norm = similarity.unit_norm
     if unit_norm:
         factors = factors.scaled(1 / similarity.norms)
+    elif not 1e-30 < np.diag(similarity.gram).max() < 1e36:  # beyond float32 when squared
+        factors = factors.astype(torch.float64)
     blocks = (block.numpy() for block in factors.blocks())
     return permuted_distances(blocks, unit_norm=unit_norm, n_draws=n_draws, seed=seed)
 

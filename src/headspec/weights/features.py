@@ -179,13 +179,18 @@ def _layer_factors(weights: HeadWeights, feature: str) -> tuple[Tensor, Tensor |
 def _with_gain(matrix: Tensor, gain: Tensor | None) -> Tensor:
     if gain is None:
         return matrix
-    return matrix * (gain if gain.ndim == 1 else gain[:, None, :])
+    gain = _at_least_single(gain)
+    return _at_least_single(matrix) * (gain if gain.ndim == 1 else gain[:, None, :])
+
+
+def _at_least_single(numbers: Tensor) -> Tensor:
+    """Half precision as float32, before anything is computed."""
+    numbers = numbers.detach().cpu()
+    return numbers if numbers.dtype in (torch.float32, torch.float64) else numbers.float()
 
 
 def _working(matrix: Tensor, weights: HeadWeights, feature: str) -> Tensor:
-    matrix = matrix.detach().cpu()
-    if matrix.dtype not in (torch.float32, torch.float64):
-        matrix = matrix.float()
+    matrix = _at_least_single(matrix)
     bad = torch.tensor([not bool(torch.isfinite(head).all()) for head in matrix])
     if bad.any():
         raise InputError(

@@ -202,6 +202,9 @@ def _gram_and_distances(factors: HeadFactors) -> tuple[np.ndarray, np.ndarray]:
     """The Gram matrix by blocks of columns; close pairs by their difference."""
     exact = factors.dtype == torch.float64
     gram = _gram(factors)
+    if not exact and _out_of_range(gram):
+        factors, exact = factors.astype(torch.float64), True
+        gram = _gram(factors)
     close = _close_pairs(gram, 1e-9 if exact else 1e-3)
     if not exact and len(close) > 4 * factors.n_rows:  # in float64 few pairs are too close
         factors = factors.astype(torch.float64)
@@ -219,8 +222,14 @@ def _gram(factors: HeadFactors) -> np.ndarray:
     gram = np.zeros((factors.n_rows, factors.n_rows))
     for block in factors.blocks(_BLOCK):
         numbers = block.numpy()
-        gram += numbers @ numbers.T  # NumPy uses the symmetric product: half the work
+        with np.errstate(over="ignore", invalid="ignore"):  # see `_out_of_range`
+            gram += numbers @ numbers.T  # NumPy uses the symmetric product: half the work
     return gram
+
+
+def _out_of_range(gram: np.ndarray) -> bool:
+    """Whether squares of float32 numbers overflowed, or may have vanished."""
+    return not np.isfinite(gram).all() or bool((np.diag(gram) < 1e-30).any())
 
 
 def _close_pairs(gram: np.ndarray, share: float) -> list[tuple[int, int]]:
