@@ -24,7 +24,8 @@ class ClusterOptions:
     Attributes:
         max_clusters: largest number of clusters tried by `n_clusters="silhouette"`; None for
             n - 1, at most 10.
-        n_init: k-means++ starts (two clusters of at most 13 points are solved exactly instead).
+        n_init: k-means++ starts (two clusters of at most 13 points are solved exactly instead;
+            all else is the best local optimum of the starts, see `partitions.kmeans_labels`).
         eps, min_samples: of DBSCAN, see `partitions.dbscan_labels`.
         n_resamples: subsets for `stability`; 0 leaves it out.
     """
