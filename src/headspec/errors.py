@@ -14,7 +14,7 @@ class HeadspecError(Exception):
 
     def __init__(self, *, expected: str, got: str, fix: str) -> None:
         self.expected, self.got, self.fix = expected, got, fix
-        super().__init__(f"expected {expected}; got {got}. {fix}")
+        super().__init__(f"expected {expected}; got {got.rstrip('.')}. {fix}")
 
     def __reduce__(self):  # keyword-only arguments survive process pools
         return (_rebuild, (type(self), self.expected, self.got, self.fix))
@@ -22,6 +22,22 @@ class HeadspecError(Exception):
 
 def _rebuild(kind: type[HeadspecError], expected: str, got: str, fix: str) -> HeadspecError:
     return kind(expected=expected, got=got, fix=fix)
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise unless an argument is one of its choices (`typing.get_args` of its `Literal`).
+
+    Args:
+        name: of the argument.
+        value: what was passed.
+        choices: what may be passed.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if value not in choices:
+        named = ", ".join(map(repr, choices))
+        raise InputError(expected=f"{name} out of {named}", got=repr(value), fix="Choose one.")
 
 
 class InputError(HeadspecError, ValueError):

@@ -254,22 +254,23 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(
         self, status: int, body: bytes, headers: dict[str, str], *, broken: str | None = None
     ) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        whole = len(body)
         body = b"" if self.command == "HEAD" else body
         if broken in ("truncate", "reset"):
             body = body[: len(body) // 2]
             self.close_connection = True
+        with self.fake.lock:  # before the answer: a client that has it may look at the log
+            token = self.headers.get("Authorization")
+            asked = self.headers.get("Range")
+            self.fake.log.append(Served(self.line, asked, status, len(body), token))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(whole))
+        self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()
         if broken == "reset":  # close with RST instead of FIN
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
-        with self.fake.lock:
-            token = self.headers.get("Authorization")
-            asked = self.headers.get("Range")
-            self.fake.log.append(Served(self.line, asked, status, len(body), token))

@@ -169,6 +169,21 @@ def test_missing_and_mixed_up_shards(tmp_path: Path) -> None:
     assert f"{shards[0]} lacks" in found[2].problems
 
 
+def test_one_shard_of_another_step_is_named_by_its_hash(tmp_path: Path) -> None:
+    """Single shards of one public suite belong to another step: no weights need be read to see."""
+    for step in (0, 1, 2):
+        folder = tmp_path / f"checkpoint-{step}"
+        tiny_model("gpt2", seed=step).save_pretrained(folder, max_shard_size="100KB")
+    assert open_suite(tmp_path).verify(deep=False)["ok"].all()
+    shard = sorted(path.name for path in (tmp_path / "checkpoint-2").glob("*.safetensors"))[1]
+    late = (tmp_path / "checkpoint-2" / shard).read_bytes()
+    (tmp_path / "checkpoint-0" / shard).write_bytes(late)
+    found = rows(open_suite(tmp_path).verify(deep=False))
+    assert found[0].problems == "has a file of weights in common with step 2"
+    assert found[2].problems == "has a file of weights in common with step 0"
+    assert found[1].ok
+
+
 def test_another_model_among_the_steps(run, config, tmp_path: Path) -> None:
     root = save_run(tmp_path, run, config)
     tiny_model("gpt_neox", num_hidden_layers=1).save_pretrained(root / "step128")

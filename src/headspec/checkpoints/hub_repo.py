@@ -61,7 +61,7 @@ class HubRepo:
             InputError: the name cannot be a model's.
             HubUnreachableError: there is no such model, or neither Hub nor cache has the list.
         """
-        what = f"the list of revisions of {self.name}"
+        what = f"the list of revisions of {self.name} (which is no folder here, so a Hub model)"
         if is_offline(self.offline):
             refs = self._cached_refs()
             if refs:

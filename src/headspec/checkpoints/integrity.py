@@ -189,7 +189,22 @@ def _find_duplicates(found: Sequence[_Inspection]) -> dict[int, int]:
             if one.other_format is not None and kinds:
                 text += ", while pytorch_model.bin differs: one of the two formats is wrong"
             one.problems.append(text)
+    _find_shared_files(found)
     return duplicates
+
+
+def _find_shared_files(found: Sequence[_Inspection]) -> None:
+    """Name the steps that have some, not all, of their files of weights in common with another."""
+    holders: dict[str, list[_Inspection]] = {}
+    for one in found:
+        parts = (one.content_hash or "").split("+")
+        for part in set(parts) if len(parts) > 1 else ():
+            holders.setdefault(part, []).append(one)
+    for group in holders.values():
+        for one in group:
+            others = [str(o.step) for o in group if o.content_hash != one.content_hash]
+            if others:
+                one.problems.append(f"has a file of weights in common with step {others[0]}")
 
 
 def _compare_shapes(found: Sequence[_Inspection]) -> None:

@@ -232,8 +232,8 @@ def interleave_topics(
         seed: of the segment lengths (8 to 32 tokens).
 
     Returns:
-        Token ids, and for each token the index of its passage: the labels that
-        `headspec.within_topic_mass` takes.
+        Token ids, and for each token the index of its passage: the labels for
+        measures of attention within a topic.
     """
     rng = np.random.default_rng(seed)
     tokens, labels = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -43,10 +44,10 @@ def head_tensor_names(
         ['o', 'qkv']
     """
     row, sizes = layout(config), dimensions(config)
-    if not 0 <= layer < sizes.n_layers:
+    if not isinstance(layer, Integral) or not 0 <= layer < sizes.n_layers:
         raise InputError(
             expected=f"a layer from 0 to {sizes.n_layers - 1}",
-            got=f"layer {layer}",
+            got=f"layer {layer!r}",
             fix="Layers are counted from 0.",
         )
     inside = _names_inside_module(row, config)

@@ -122,7 +122,7 @@ def _language_model_kind(config: Any) -> str:
         expected="a causal or masked language model",
         got=f"architectures={config.architectures!r} in config.json",
         fix="For head weights alone, pass transformers.AutoModel.from_pretrained(...) to "
-        "headspec.head_tensors.",
+        "headspec.head_weights.",
     )
 
 

@@ -179,5 +179,5 @@ def explain_failures(hf_model: Any, model_class: str) -> Iterator[None]:
         raise UnsupportedArchitectureError(
             expected=f"a model that transformer-lens can hold as {model_class}",
             got=f"{type(hf_model).__name__}, on which it fails: {type(error).__name__} {error}",
-            fix="Use the Bridge, or the Hugging Face model itself: headspec.head_tensors takes it.",
+            fix="Use the Bridge, or the Hugging Face model itself: headspec.head_weights takes it.",
         ) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from headspec.errors import InputError
+from headspec.errors import InputError, check_choice
 from headspec.results import tidy
 from headspec.series.curve import Axis, Curve, DType, read_curve
 from headspec.series.noise import local_noise_sd
@@ -124,6 +124,9 @@ def changepoints(
         >>> changepoints(frame, "score", axis="step").steps_after.tolist()
         [5000, 10000]
     """
+    check_choice("segments", segments, get_args(Segments))
+    check_choice("axis", axis, get_args(Axis))
+    check_choice("dtype", dtype, get_args(DType))
     size = _MIN_SIZE[segments]
     curve = read_curve(frame, metric, min_points=max(2 * size, 5))
     if noise_sd is not None and not noise_sd > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from headspec.errors import InputError
+from headspec.errors import InputError, check_choice
 from headspec.results import tidy
 from headspec.series.curve import Curve, read_curve
 from headspec.series.noise import local_noise_sd
@@ -168,6 +168,7 @@ def emergence_step(
         >>> found.status, found.step_before, found.step
         ('emerged', 8, 16)
     """
+    check_choice("direction", direction, get_args(Direction))
     if not np.isfinite(chance) or not 0 < alpha < 1 or n_null * alpha < 1:
         raise InputError(
             expected="a finite chance, 0 < alpha < 1 and n_null x alpha from 1 up",

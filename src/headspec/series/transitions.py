@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from headspec.errors import InputError
+from headspec.errors import InputError, check_choice
 from headspec.results import tidy
 from headspec.series.curve import Axis, Curve, DType, read_curve
 from headspec.series.step_test import MIN_POINTS, Drift, StepTests, run_step_tests
@@ -167,6 +167,9 @@ def find_transition(
         >>> found.kind, found.step_before, found.step_after
         ('sudden', 8, 16)
     """
+    check_choice("axis", axis, get_args(Axis))
+    check_choice("drift", drift, get_args(Drift))
+    check_choice("dtype", dtype, get_args(DType))
     _check(alpha=alpha, min_share=min_share, n_null=n_null, threshold=threshold)
     curve = _with_positive_noise(read_curve(frame, metric, noise_sd=noise_sd))
     found = _largest_change(curve, threshold, axis=axis, drift=drift, alpha=alpha, seed=seed)

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import pandas as pd
 from tqdm.auto import tqdm
 
-from headspec.errors import HeadspecError, InputError
+from headspec.errors import HeadspecError, InputError, check_choice
 from headspec.results import tidy
 from headspec.results.files import FORMATS, write_atomically
 from headspec.sweeps.step import Failure, Job, Suite, free_cycles, run_in_worker, run_job
@@ -94,6 +94,11 @@ def sweep(
         ...     return {"norm of W_Q": checkpoint.head_weights(layer=0).W_Q.float().norm()}
         >>> sweep(open_suite("micro"), norms, out="out/norms")      # doctest: +SKIP
     """
+    check_choice("on_error", on_error, ("raise", "record"))
+    if not hasattr(suite, "resolve_steps"):
+        raise InputError(
+            expected="a suite of checkpoints", got=repr(suite), fix="Pass open_suite(...) of it."
+        )
     chosen = suite.resolve_steps(None if steps is None else list(steps))
     _warn_if_unverified(suite, chosen)
     store = StepStore(None if out is None else Path(out), suite, measure, steps=chosen)

@@ -128,6 +128,10 @@ def compare_clusters(
     chosen = np.flatnonzero((labels == first) | (labels == second))
     binary = (labels[chosen] == second).astype(np.int64)
     sizes = (int((binary == 0).sum()), int((binary == 1).sum()))
+    if n_permutations < 1:
+        raise InputError(
+            expected="n_permutations of 1 or more", got=str(n_permutations), fix="9999 is usual."
+        )
     exact = comb(len(chosen), sizes[0]) <= n_permutations
     relabelled = _relabellings(len(chosen), sizes[0], exact, n_permutations, seed)
     profiles = value_profiles(factors)
