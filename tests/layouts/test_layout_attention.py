@@ -85,6 +85,7 @@ VARIANTS = {
     "llama, head_dim": ("llama", {"head_dim": 10}),
     "llama, partial_rotary_factor is not heeded": ("llama", {"partial_rotary_factor": 0.5}),
     "qwen3 with biases": ("qwen3", {"attention_bias": True}),
+    "qwen3, partial_rotary_factor is not heeded": ("qwen3", {"partial_rotary_factor": 0.0}),
     "olmo, clipped, grouped": ("olmo", {"clip_qkv": 0.5, "num_key_value_heads": 2}),
 }
 
