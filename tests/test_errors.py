@@ -50,6 +50,7 @@ def test_a_choice_is_named_with_the_others():
         "hs.ClusterMeasure(layers=1)",
         "hs.open_suite('micro').head_weights(0, 99)",
         "hs.open_suite('micro').head_weights(0, 1.5)",
+        "hs.open_suite('micro').head_weights('0', 1)",
     ],
 )
 def test_bad_arguments_are_input_errors_without_run_time_type_checks(call):

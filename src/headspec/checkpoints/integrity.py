@@ -200,11 +200,16 @@ def _find_shared_files(found: Sequence[_Inspection]) -> None:
         parts = (one.content_hash or "").split("+")
         for part in set(parts) if len(parts) > 1 else ():
             holders.setdefault(part, []).append(one)
-    for group in holders.values():
-        for one in group:
-            others = [str(o.step) for o in group if o.content_hash != one.content_hash]
-            if others:
-                one.problems.append(f"has a file of weights in common with step {others[0]}")
+    for one in found:
+        others = {
+            other.step
+            for part in (one.content_hash or "").split("+")
+            for other in holders.get(part, ())
+            if other.content_hash != one.content_hash
+        }
+        if others:
+            named = ", ".join(map(str, sorted(others)[:3])) + (" ..." if len(others) > 3 else "")
+            one.problems.append(f"has a file of weights in common with step {named}")
 
 
 def _compare_shapes(found: Sequence[_Inspection]) -> None:

@@ -112,9 +112,18 @@ def check_steps(
         name: name of the suite, for the message.
 
     Raises:
+        InputError: for steps that are no whole numbers.
         StepNotFoundError: naming every missing step, the steps nearest to it and the range.
     """
-    wanted = sorted({index(step) for step in requested})
+    requested = list(requested)
+    try:
+        wanted = sorted({index(step) for step in requested})
+    except TypeError:
+        raise InputError(
+            expected="training steps as whole numbers",
+            got=", ".join(map(repr, requested)),
+            fix="For instance 1000, as in suite.steps.",
+        ) from None
     missing = [step for step in wanted if step not in set(available)]
     if not missing:
         return tuple(wanted)
