@@ -81,9 +81,3 @@ class Edit:
 
 Intervention: TypeAlias = tuple[Edit, ...]
 """What is replaced in one forward pass. Edits of one layer and site apply in order."""
-
-
-def hook_name(layer: int, site: Site) -> str:
-    """transformer-lens's name of a site, the same on both model classes."""
-    inside = {"mlp_out": "hook_mlp_out", "resid_pre": "hook_resid_pre"}
-    return f"blocks.{layer}." + inside.get(site, f"attn.hook_{site}")
