@@ -1,4 +1,4 @@
-"""Ready measures for `headspec.sweep`: what to compute at a checkpoint."""
+"""Clusters of heads at a checkpoint."""
 
 from __future__ import annotations
 
