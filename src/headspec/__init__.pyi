@@ -27,6 +27,8 @@ from .heads import count_equal_splits as count_equal_splits
 from .heads import equal_splits as equal_splits
 from .heads import layer_heads as layer_heads
 from .heads import parity_heads as parity_heads
+from .interventions.effects import HeadEffects as HeadEffects
+from .interventions.effects import SmallGapWarning as SmallGapWarning
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
 from .lens.models import load_model as load_model
@@ -56,8 +58,10 @@ from .series.transition_tables import find_transitions as find_transitions
 from .series.transitions import Transition as Transition
 from .series.transitions import find_transition as find_transition
 from .stats import Interval as Interval
+from .stats import MeanIntervals as MeanIntervals
 from .stats import NullSummary as NullSummary
 from .stats import bootstrap_interval as bootstrap_interval
+from .stats import bootstrap_means as bootstrap_means
 from .stats import false_discovery_rate as false_discovery_rate
 from .stats import permutation_p as permutation_p
 from .stats import summarise_null as summarise_null

@@ -213,6 +213,60 @@ def bootstrap_interval(
     return Interval(value=value, low=low, high=high, level=level, n=int(sample.size))
 
 
+@dataclass(frozen=True)
+class MeanIntervals:
+    """Means of rows, ends of their bootstrap intervals (nan with a single unit), level, n."""
+
+    means: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    level: float
+    n: int
+
+
+def bootstrap_means(
+    values: ArrayLike,
+    *,
+    over: ArrayLike | None = None,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> MeanIntervals:
+    """Percentile bootstrap intervals of many row means at once, by one matrix product.
+
+    Args:
+        values: `row unit`. Units (prompts, say) are drawn with replacement, alike for all rows.
+        over: `unit` or `row unit`: the statistic is then sum(values) / sum(over), such as a mean
+            over groups of unequal size (sums over sizes) or a ratio of means.
+        level: nominal coverage; falls short for small n (at n = 10 by about .05).
+        n_resamples, seed: of the bootstrap.
+
+    Raises:
+        InputError: values that are not `row unit`.
+
+    References:
+        Efron and Tibshirani 1993. Equal to `scipy.stats.bootstrap(method="percentile")`.
+    """
+    rows = np.asarray(values, dtype=float)
+    if rows.ndim != 2 or not rows.shape[1]:
+        raise InputError(
+            expected="values of shape row unit", got=f"shape {list(rows.shape)}", fix="Add an axis."
+        )
+    n = rows.shape[1]
+    below = np.atleast_2d(np.ones(n) if over is None else np.asarray(over, dtype=float))
+    chosen = np.random.default_rng(seed).integers(0, n, (n_resamples, n))
+    counts = np.stack([np.bincount(draw, minlength=n) for draw in chosen]).astype(float)
+    ends = np.full((2, len(rows)), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = rows.sum(1) / below.sum(1)
+        for start in range(0, len(rows) if n > 1 else 0, 2048):
+            part = slice(start, start + 2048)
+            divisors = counts @ (below[part] if len(below) > 1 else below).T
+            resampled = (counts @ rows[part].T) / divisors
+            ends[:, part] = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return MeanIntervals(means, ends[0], ends[1], level=level, n=n)
+
+
 def false_discovery_rate(p_values: ArrayLike, *, method: Literal["bh", "by"] = "bh") -> np.ndarray:
     """P-values adjusted so that calling those below alpha keeps false discoveries at alpha.
 
