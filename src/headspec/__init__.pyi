@@ -29,6 +29,9 @@ from .heads import layer_heads as layer_heads
 from .heads import parity_heads as parity_heads
 from .interventions.effects import HeadEffects as HeadEffects
 from .interventions.effects import SmallGapWarning as SmallGapWarning
+from .interventions.parity import parity_test as parity_test
+from .interventions.parity_result import ParityTest as ParityTest
+from .interventions.split_strength import SplitStrength as SplitStrength
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
 from .lens.models import load_model as load_model

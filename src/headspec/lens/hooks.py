@@ -108,7 +108,7 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 def has_caller_hooks(model: Any) -> bool:
-    """Whether hooks stand on the model that neither headspec nor transformer-lens put there."""
+    """Whether hooks stand on the model that the libraries did not put there themselves."""
     for module in model.modules():
         if getattr(module, "fwd_hooks", None) or getattr(module, "bwd_hooks", None):
             return True
@@ -121,4 +121,4 @@ def has_caller_hooks(model: Any) -> bool:
 
 
 def _internal(hook: Any) -> bool:
-    return str(getattr(hook, "__module__", "")).startswith("transformer_lens")
+    return str(getattr(hook, "__module__", "")).startswith(("transformer_lens", "transformers"))
