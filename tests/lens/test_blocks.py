@@ -1,11 +1,22 @@
 """Layers as functions against the whole forward pass of every hooked model class."""
 
-import copy
-from importlib.metadata import version
+from dataclasses import replace
 
 import pytest
 import torch
-from zoo import random_tokens, tiny_model, tiny_tokenizer
+from block_forward import (
+    CASES,
+    CLASSES,
+    N_POS,
+    PROCESSINGS,
+    assert_blocks_are_the_model,
+    assert_same_logits,
+    build,
+    first_residual,
+    forward,
+    model_logits,
+)
+from zoo import random_tokens, tiny_model
 
 from headspec.lens.blocks import open_blocks
 from headspec.lens.capture import capture
@@ -13,95 +24,13 @@ from headspec.lens.hooks import run_logits
 from headspec.lens.models import wrap_model
 
 pytestmark = pytest.mark.models
-HAS_HOOKED = version("transformer-lens").startswith("3.")
-CLASSES = ["bridge", *(["hooked_transformer"] if HAS_HOOKED else [])]
-PROCESSINGS = ["none", "compatibility"]
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 5000.0,
-    "factor": 4.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 16,
-}
-VARIANTS = {
-    "gpt_neox": ("gpt_neox", {}),
-    "gpt_neox_sequential": ("gpt_neox_sequential", {}),
-    "gpt2": ("gpt2", {}),
-    "gpt2_scaled": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
-    "llama": ("llama", {}),
-    "llama3": ("llama", {"rope_parameters": LLAMA3}),
-    "llama_bias": ("llama", {"attention_bias": True, "mlp_bias": True}),
-    "qwen2": ("qwen2", {}),
-    "qwen3": ("qwen3", {}),
-    "mistral": ("mistral", {"sliding_window": None}),
-    "mistral_window": ("mistral", {"sliding_window": 12}),
-    "olmo": ("olmo", {}),
-    "olmo_clip": ("olmo", {"clip_qkv": 0.3}),
-}
-CASES = [
-    (variant, model_class)
-    for variant in VARIANTS
-    for model_class in CLASSES
-    if (variant, model_class) != ("llama_bias", "hooked_transformer")  # it drops the biases
-]
-N_POS = 12
-
-
-def build(variant, model_class="bridge", processing="none", dtype=torch.float32):
-    name, overrides = VARIANTS[variant]
-    hf_model = tiny_model(name, **overrides)
-    return wrap_model(
-        hf_model, tiny_tokenizer(), model_class=model_class, processing=processing, dtype=dtype
-    )
-
-
-def forward(blocks, resid, key_mask=None):
-    """The layers in order, by functions alone: causal attention over the keys of `key_mask`."""
-    n_pos = resid.shape[-2]
-    positions = torch.arange(n_pos)
-    visible = torch.ones(n_pos, n_pos, dtype=torch.bool).tril()
-    if key_mask is not None:
-        visible = visible & key_mask[:, None, None, :].bool()
-    for layer in range(blocks.n_layers):
-        q, k, v = (
-            blocks.position(layer, x, positions, role)
-            for x, role in zip(blocks.project(layer, resid), "qkv", strict=True)
-        )
-        k, v = (x.repeat_interleave(blocks.n_heads // blocks.n_kv_heads, -2) for x in (k, v))
-        scores = torch.einsum("...qhd,...khd->...hqk", q, k) * blocks.scores_scale(layer)
-        scores = scores.float().masked_fill(~visible, torch.finfo(torch.float32).min)
-        pattern = scores.softmax(-1).to(v.dtype)
-        attn_out = blocks.write(layer, torch.einsum("...hqk,...khd->...qhd", pattern, v))
-        middle = resid + attn_out
-        resid = middle + blocks.mlp(layer, resid if blocks.is_parallel(layer) else middle)
-    return blocks.logits(resid)
-
-
-def first_residual(model, tokens, **extra):
-    return capture(model, tokens, [(0, "resid_pre")], **extra)[0, "resid_pre"]
-
-
-def model_logits(model, tokens, **extra):
-    with torch.no_grad():
-        return run_logits(model, tokens, **extra).float()
-
-
-def assert_same_logits(found, expected, tolerance=1e-5):
-    scale = float(expected.abs().max())
-    assert scale > 0.5  # random weights still make different predictions
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize("processing", PROCESSINGS)
 @pytest.mark.parametrize(("variant", "model_class"), CASES)
 def test_layers_in_order_are_the_model(variant, model_class, processing):
     model = build(variant, model_class, processing)
-    tokens = random_tokens(3, N_POS)
-    blocks = open_blocks(model, n_pos=N_POS)
-    with torch.no_grad():
-        found = forward(blocks, first_residual(model, tokens))
-    assert_same_logits(found, model_logits(model, tokens))
+    assert_blocks_are_the_model(model, random_tokens(3, N_POS))
 
 
 @pytest.mark.parametrize("model_class", CLASSES)
@@ -146,3 +75,137 @@ def test_each_function_gives_what_its_hook_holds(variant, model_class, processin
     torch.testing.assert_close(by_head + bias, seen["attn_out"])
     torch.testing.assert_close(mlp_out, seen["mlp_out"])
     assert projected[1].shape[-2] == blocks.n_kv_heads
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("variant", ["gpt_neox", "gpt2", "llama", "qwen3", "mistral"])
+def test_left_padding_needs_no_other_positions(variant, model_class):
+    """HookedTransformer counts rotary positions without the padding: attention is relative."""
+    model = build(variant, model_class)
+    tokens = random_tokens(3, N_POS)
+    mask = torch.ones_like(tokens)
+    mask[1, :3], mask[2, :7] = 0, 0
+    assert_blocks_are_the_model(model, tokens, attention_mask=mask)
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("variant", ["gpt_neox", "llama3", "qwen3", "olmo_clip"])
+def test_some_positions_are_a_slice_of_all(variant, model_class):
+    model = build(variant, model_class)
+    tokens = random_tokens(2, N_POS)
+    blocks = open_blocks(model, n_pos=N_POS)
+    resid = first_residual(model, tokens)
+    some, every = torch.tensor([4, 9]), torch.arange(N_POS)
+    whole = [
+        blocks.position(1, x, every, role)
+        for x, role in zip(blocks.project(1, resid), "qkv", strict=True)
+    ]
+    part = [
+        blocks.position(1, x, some, role)
+        for x, role in zip(blocks.project(1, resid[:, some]), "qkv", strict=True)
+    ]
+    shifted = blocks.position(1, blocks.project(1, resid[:, some], "q")[0], some + 1, "q")
+    for found, expected in zip(part, whole, strict=True):
+        torch.testing.assert_close(found, expected[:, some])
+    assert not torch.allclose(shifted, part[0], atol=1e-3)
+    torch.testing.assert_close(blocks.mlp(1, resid[:, some]), blocks.mlp(1, resid)[:, some])
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("variant", ["gpt_neox", "qwen3"])
+def test_positions_may_differ_between_rows(variant, model_class):
+    model = build(variant, model_class)
+    blocks = open_blocks(model, n_pos=N_POS)
+    (q,) = blocks.project(0, first_residual(model, random_tokens(2, 3)), "q")
+    positions = torch.tensor([[0, 5, 2], [7, 1, 11]])
+    found = blocks.position(0, q.expand(4, *q.shape), positions, "q")
+    by_row = [blocks.position(0, q[row], positions[row], "q") for row in range(2)]
+    torch.testing.assert_close(found, torch.stack(by_row).expand(4, *q.shape))
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_leading_axes_are_rows(model_class):
+    model = build("qwen3", model_class)
+    blocks = open_blocks(model, n_pos=N_POS)
+    resid = first_residual(model, random_tokens(6, N_POS))
+    folded = resid.unflatten(0, (2, 3))
+    positions = torch.arange(N_POS)
+    for shape, value in ((6,), resid), ((2, 3), folded), ((), resid[0]):
+        q, k, _ = blocks.project(0, value)
+        assert k.shape == (*shape, N_POS, 2, 24)
+        turned = blocks.position(0, q, positions, "q")
+        assert blocks.write(0, turned).shape == value.shape
+        assert blocks.mlp(0, value).shape == value.shape
+        assert blocks.logits(value).shape[:-1] == value.shape[:-1]
+    together = blocks.mlp(0, folded).flatten(0, 1)
+    torch.testing.assert_close(together, blocks.mlp(0, resid))
+
+
+@pytest.mark.parametrize("processing", PROCESSINGS)
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("variant", ["gpt_neox", "gpt2", "llama"])
+def test_chosen_columns_are_those_of_all_logits(variant, model_class, processing):
+    model = build(variant, model_class, processing)
+    blocks = open_blocks(model, n_pos=N_POS)
+    resid = torch.randn(3, 40, 5, 64, generator=torch.Generator().manual_seed(1))
+    every = blocks.logits(resid)
+    few = random_tokens(40, 5, 2)
+    assert len(few.unique()) > 16
+    for columns in (few, torch.tensor([7, 3]), random_tokens(3, 40, 5, 1)):
+        expected = every.gather(-1, columns.expand(*resid.shape[:-1], -1))
+        torch.testing.assert_close(blocks.logits(resid, columns), expected)
+
+
+def test_rows_with_columns_of_their_own_in_a_large_vocabulary():
+    """Beyond a few columns each row is multiplied with its own alone."""
+    hf_model = tiny_model("gpt2", vocab_size=500)
+    blocks = open_blocks(wrap_model(hf_model, None), n_pos=N_POS)
+    generator = torch.Generator().manual_seed(2)
+    resid = torch.randn(3, 200, 64, generator=generator)
+    columns = torch.randint(500, (200, 1), generator=generator)
+    assert len(columns.unique()) > 64
+    expected = blocks.logits(resid).gather(-1, columns.expand(3, 200, 1))
+    torch.testing.assert_close(blocks.logits(resid, columns), expected)
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("variant", ["gpt_neox", "gpt2", "qwen3"])
+def test_gradients_are_those_of_the_model(variant, model_class):
+    model = build(variant, model_class)
+    tokens = random_tokens(2, N_POS)
+    resid = first_residual(model, tokens)
+    blocks = open_blocks(model, n_pos=N_POS)
+    weight = torch.randn(N_POS, 61, generator=torch.Generator().manual_seed(3))
+
+    def gradient(logits_of):
+        start = resid.clone().requires_grad_()
+        return torch.autograd.grad((logits_of(start) * weight).sum(), start)[0]
+
+    def through_the_model(start):
+        return run_logits(model, tokens, {"blocks.0.hook_resid_pre": lambda _: start})
+
+    expected = gradient(through_the_model)
+    found = gradient(lambda start: forward(blocks, start))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("skipped", ["norm", "rotary", "scale", "bias"])
+def test_a_part_left_out_is_seen(skipped, model_class, monkeypatch):
+    """The comparison with the model notices each part."""
+    model = build("gpt_neox" if skipped == "bias" else "qwen3", model_class)
+    tokens = random_tokens(3, N_POS)
+    blocks = assert_blocks_are_the_model(model, tokens)
+    layer = blocks._layers[1]
+    changes = {
+        "norm": {"head_norms": {}},
+        "rotary": {"rotary": None},
+        "scale": {"scale": layer.scale * 1.05},
+        "bias": {"out": lambda z: z @ layer.W_O().flatten(0, 1)},
+    }
+    wrong = (blocks._layers[0], replace(layer, **changes[skipped]))
+    monkeypatch.setattr(blocks, "_layers", wrong)
+    with torch.no_grad():
+        found = forward(blocks, first_residual(model, tokens))
+    with pytest.raises(AssertionError, match="close"):
+        assert_same_logits(found, model_logits(model, tokens))

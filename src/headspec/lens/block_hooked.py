@@ -35,10 +35,9 @@ def read_hooked(model: Any, n_pos: int) -> Parts:
     cfg = model.cfg
     _check_config(cfg, n_pos)
     layers = tuple(_layer(block, cfg=cfg, n_pos=n_pos) for block in model.blocks)
-    grouped = cfg.n_key_value_heads is not None and not cfg.ungroup_grouped_query_attention
     return Parts(
         layers=layers,
-        n_kv_heads=cfg.n_key_value_heads if grouped else cfg.n_heads,
+        n_kv_heads=cfg.n_key_value_heads if _is_grouped(cfg) else cfg.n_heads,
         final_norm=(lambda x: x) if cfg.normalization_type is None else model.ln_final,
         unembedding=lambda: (model.unembed.W_U.T, model.unembed.b_U),
     )
@@ -75,8 +74,7 @@ def _check_config(cfg: Any, n_pos: int) -> None:
 
 def _layer(block: Any, *, cfg: Any, n_pos: int) -> Layer:
     attention = block.attn
-    grouped = cfg.n_key_value_heads is not None and not cfg.ungroup_grouped_query_attention
-    names = {name: f"_{name}" if grouped else name for name in ("W_K", "W_V", "b_K", "b_V")}
+    prefix = "_" if _is_grouped(cfg) else ""
     norms = {}
     if cfg.use_qk_norm:
         norms = {"q": _head_norm(attention.q_norm), "k": _head_norm(attention.k_norm)}
@@ -90,8 +88,8 @@ def _layer(block: Any, *, cfg: Any, n_pos: int) -> Layer:
         norm=block.ln1,
         heads={
             "q": _heads(attention, "W_Q", "b_Q"),
-            "k": _heads(attention, names["W_K"], names["b_K"]),
-            "v": _heads(attention, names["W_V"], names["b_V"]),
+            "k": _heads(attention, f"{prefix}W_K", f"{prefix}b_K"),
+            "v": _heads(attention, f"{prefix}W_V", f"{prefix}b_V"),
         },
         head_norms=norms,
         clip=None if clip is None else float(clip),
@@ -102,6 +100,11 @@ def _layer(block: Any, *, cfg: Any, n_pos: int) -> Layer:
         W_O=lambda: attention.W_O,
         mlp=None if cfg.attn_only else lambda resid: block.mlp(block.ln2(resid)),
     )
+
+
+def _is_grouped(cfg: Any) -> bool:
+    """Whether hooks show fewer key-value heads than query heads."""
+    return cfg.n_key_value_heads is not None and not cfg.ungroup_grouped_query_attention
 
 
 def _heads(attention: Any, weight_name: str, bias_name: str) -> Function:

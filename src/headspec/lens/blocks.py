@@ -8,7 +8,7 @@ hooks would hold, with the model's own parameters, read at every call.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +101,7 @@ class Blocks:
         layer: int,
         x: Float[Tensor, "*rows pos head d_head"],
         positions: Int[Tensor, "*#rows pos"],
-        role: Literal["q", "k", "v"],
+        role: str,
     ) -> Float[Tensor, "*rows pos head d_head"]:
         """What attention makes of queries, keys and values between their hook and the scores.
 
@@ -112,7 +112,7 @@ class Blocks:
             layer: layer index from 0.
             x: as `project` gives it, edited or not.
             positions: column of each position.
-            role: which of the three it is.
+            role: `"q"`, `"k"` or `"v"`.
         """
         part = self._layers[layer]
         if role in part.head_norms:
