@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
@@ -61,6 +62,18 @@ class Edit:
         """The activation of a whole forward pass with the edit made, as a new tensor."""
         return torch.where(self.mask(activation), self.values.to(activation), activation)
 
+    def of_columns(self, columns: Int[Tensor, " column"], *, shape: Sequence[int]) -> Edit:
+        """The edit for activations of some columns only.
+
+        Args:
+            columns: absolute columns that remain, in order.
+            shape: of the whole activation.
+        """
+        axis = 2 if self.site == "pattern" else 1
+        values = self.values.expand(torch.Size(shape)).index_select(axis, columns)
+        where = None if self.where is None else self.where.to(columns.device)[:, columns]
+        return Edit(self.layer, self.site, values, heads=self.heads, where=where)
+
     def mask(self, activation: Tensor) -> Tensor:
         """Which entries are replaced; broadcasts against `activation`."""
         pattern, headed = self.site == "pattern", self.site in HEAD_SITES
@@ -81,3 +94,33 @@ class Edit:
 
 Intervention: TypeAlias = tuple[Edit, ...]
 """What is replaced in one forward pass. Edits of one layer and site apply in order."""
+
+
+def rows_of(
+    interventions: Sequence[Intervention], rows: slice, *, n_rows: int
+) -> list[Intervention]:
+    """Interventions for some rows only; values that edits share stay shared.
+
+    Args:
+        interventions: of all rows.
+        rows: which remain.
+        n_rows: how many there were.
+    """
+    cut: dict[int, Tensor] = {}
+
+    def part(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 0 or tensor.shape[0] != n_rows:
+            return tensor
+        return cut.setdefault(id(tensor), tensor[rows])
+
+    return [
+        tuple(
+            replace(
+                edit,
+                values=part(edit.values),
+                where=None if edit.where is None else part(edit.where),
+            )
+            for edit in edits
+        )
+        for edits in interventions
+    ]

@@ -110,9 +110,10 @@ def evaluating(model: Any) -> Iterator[None]:
 def has_caller_hooks(model: Any) -> bool:
     """Whether hooks stand on the model that the libraries did not put there themselves."""
     for module in model.modules():
-        if getattr(module, "fwd_hooks", None) or getattr(module, "bwd_hooks", None):
+        handles = [*getattr(module, "fwd_hooks", ()), *getattr(module, "bwd_hooks", ())]
+        if any(not _internal(getattr(handle, "user_hook", None)) for handle in handles):
             return True
-        if hasattr(module, "fwd_hooks"):
+        if hasattr(module, "fwd_hooks"):  # the torch hooks of a hook point are those handles
             continue
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             if any(not _internal(hook) for hook in hooks.values()):

@@ -185,7 +185,7 @@ def _build_bridge(
                 device=hf_model.device,
                 dtype=hf_model.dtype,
             )
-    adapter, cfg = bridge.adapter, bridge.cfg
+    adapter, cfg, dtype = bridge.adapter, bridge.cfg, hf_model.dtype
     flags = processing_flags(
         processing,
         normalization=cfg.normalization_type or "",
@@ -196,6 +196,7 @@ def _build_bridge(
     )
     if processing != "none":
         bridge.enable_compatibility_mode(disable_warnings=True, **flags)
+        _place(bridge, device=None, dtype=dtype)  # release 3.9 leaves some weights in float32
     return bridge, flags
 
 

@@ -1,0 +1,297 @@
+"""The fast path equals whole forward passes with hooks, on every kind of model it takes."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.metadata import version
+
+import pytest
+import torch
+from zoo import random_tokens, tiny_model
+
+from headspec.interventions.edits import Edit
+from headspec.interventions.replay import Replay, SlowReplayWarning
+from headspec.lens.logits import LogitRead
+from headspec.lens.models import wrap_model
+
+pytestmark = pytest.mark.models
+
+OLDEST = version("transformer-lens").startswith("3.")
+CLASSES = ("bridge", "hooked_transformer") if OLDEST else ("bridge",)
+MODELS = {
+    "parallel": ("gpt_neox", {}),
+    "sequential": ("gpt_neox_sequential", {}),
+    "learned_positions": ("gpt2", {}),
+    "grouped": ("llama", {}),
+    "grouped_biased": ("qwen2", {}),
+    "qk_norm": ("qwen3", {}),
+    "no_positions": ("gpt_neox", {"rotary_pct": 0.0}),
+    "clipped": ("olmo", {"clip_qkv": 0.7}),
+    "window_longer_than_text": ("mistral", {"sliding_window": 32}),
+}
+N, T = 3, 11
+
+
+def build(kind: str, model_class: str, *, processing: str = "none", dtype=torch.float32, layers=3):
+    name, overrides = MODELS[kind]
+    count = "n_layer" if name == "gpt2" else "num_hidden_layers"
+    hf_model = tiny_model(name, **{**overrides, count: layers})
+    return wrap_model(hf_model, model_class=model_class, processing=processing, dtype=dtype)
+
+
+def left_padding() -> torch.Tensor:
+    mask = torch.ones(N, T, dtype=torch.long)
+    mask[0, :3] = 0
+    mask[1, :1] = 0
+    return mask
+
+
+def interventions_of(replay: Replay) -> dict[str, tuple[Edit, ...]]:
+    """Edits of every site, early and late, of one and of several heads, layers and positions."""
+    generator = torch.Generator().manual_seed(0)
+
+    def other(layer: int, site: str) -> torch.Tensor:
+        like = replay.activation(layer, site)
+        noise = torch.randn(like.shape, generator=generator).to(like)
+        if site != "pattern":
+            return like + 0.5 * noise
+        mask = replay.attention_mask
+        pattern = noise.softmax(-1).tril()
+        return pattern if mask is None else pattern * mask[:, None, None, :]
+
+    where = torch.zeros(N, T, dtype=torch.bool)
+    where[:, 6:] = True
+    scattered = torch.zeros(N, T, dtype=torch.bool)
+    scattered[0, 5], scattered[1, 9], scattered[2, -1] = True, True, True
+    last = torch.zeros(N, T, dtype=torch.bool)
+    last[:, -1] = True
+    z1, zero = other(1, "z"), torch.zeros(())
+    found = {
+        "nothing": (),
+        "z of one head": (Edit(1, "z", z1, heads=(2,)),),
+        "z of another head": (Edit(1, "z", z1, heads=(0,)),),
+        "z of all heads": (Edit(1, "z", z1),),
+        "z, later positions": (Edit(1, "z", z1, heads=(1, 3), where=where),),
+        "z, one position a row": (Edit(1, "z", z1, heads=(1,), where=scattered),),
+        "z, last position": (Edit(1, "z", z1, heads=(1,), where=last),),
+        "z of the last layer": (Edit(2, "z", zero, heads=(0, 1)),),
+        "z of two layers": (
+            Edit(0, "z", zero, heads=(1,)),
+            Edit(2, "z", other(2, "z"), heads=(3,)),
+        ),
+        "z twice, the second wins": (Edit(1, "z", zero), Edit(1, "z", z1, heads=(1,))),
+        "z and mlp_out": (Edit(1, "z", zero, heads=(1,)), Edit(1, "mlp_out", zero)),
+        "z, then queries": (
+            Edit(0, "z", zero, heads=(0,)),
+            Edit(1, "q", other(1, "q"), heads=(1,)),
+        ),
+    }
+    for site in ("q", "k", "v", "pattern"):
+        for layer in (0, 2):
+            found[f"{site}{layer}"] = (Edit(layer, site, other(layer, site), heads=(1,)),)
+        found[f"{site}, later positions"] = (Edit(1, site, other(1, site), where=where),)
+    for site in ("mlp_out", "resid_pre"):
+        for layer in (0, 2):
+            found[f"{site}{layer}"] = (Edit(layer, site, other(layer, site)),)
+        found[f"{site}, later positions"] = (Edit(1, site, other(1, site), where=where),)
+        found[f"{site} after z"] = (Edit(0, "z", zero, heads=(0,)), Edit(2, site, other(2, site)))
+    return found
+
+
+def both(model, *, mask=None, memory_budget: int = 2**27) -> tuple[Replay, Replay]:
+    tokens = random_tokens(N, T)
+    fast = Replay(model, tokens, attention_mask=mask, memory_budget=memory_budget)
+    return fast, Replay(model, tokens, attention_mask=mask, fast=False)
+
+
+def assert_equal(fast: Replay, full: Replay, read: LogitRead, *, tolerance: float = 1e-5) -> None:
+    edits = interventions_of(full)
+    ours = fast.read(list(edits.values()), read)
+    whole = full.read(list(edits.values()), read)
+    scale = full.read([()], LogitRead()).std()
+    for name, one, other in zip(edits, ours, whole, strict=True):
+        error = ((one - other).abs().max() / scale).item()
+        assert error < tolerance, f"{name}: {error:.2g}"
+    # The comparison can fail: every intervention moves the logits by far more than the tolerance.
+    moved = (whole[1:] - whole[0]).abs().amax((1, 2, 3)) / scale
+    assert moved.min() > 100 * tolerance, dict(zip(list(edits)[1:], moved.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("processing", ["none", "compatibility"])
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("kind", MODELS)
+def test_equals_whole_forward_passes(kind, model_class, processing):
+    model = build(kind, model_class, processing=processing)
+    fast, full = both(model)
+    assert fast.is_fast, fast.reason
+    end = torch.full((N, 1), T - 1)
+    assert_equal(fast, full, LogitRead(positions=end))
+    columns = torch.tensor([[[3, 5]]]).expand(N, 1, 2)
+    assert_equal(fast, full, LogitRead(positions=end, columns=columns))
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("kind", MODELS)
+def test_padding_on_the_left(kind, model_class):
+    model = build(kind, model_class)
+    fast, full = both(model, mask=left_padding())
+    assert fast.is_fast, fast.reason
+    assert_equal(fast, full, LogitRead(positions=torch.tensor([[4, T - 1]] * N)))
+
+
+@pytest.mark.parametrize("kind", ["parallel", "qk_norm"])
+def test_all_logits_and_a_tight_budget(kind):
+    model = build(kind, "bridge")
+    for budget in (1, 40_000, 2**27):
+        fast, full = both(model, memory_budget=budget)
+        assert_equal(fast, full, LogitRead())
+        assert_equal(fast, full, LogitRead(log_probs=True))
+
+
+@pytest.mark.parametrize("processing", ["none", "compatibility"])
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("kind", MODELS)
+def test_bfloat16_errs_no_more_than_the_model(kind, model_class, processing):
+    """The fast path rounds elsewhere; its distance to float32 is that of the whole forward."""
+    exact = build(kind, model_class, processing=processing)
+    model = build(kind, model_class, processing=processing, dtype=torch.bfloat16)
+    fast, full = both(model)
+    assert fast.is_fast, fast.reason
+    reference = Replay(exact, fast.tokens, fast=False)
+    edits = interventions_of(reference)
+    half = [
+        tuple(Edit(e.layer, e.site, e.values.bfloat16(), heads=e.heads, where=e.where) for e in one)
+        for one in edits.values()
+    ]
+    read = LogitRead(positions=torch.full((N, 1), T - 1))
+    true = reference.read(list(edits.values()), read)
+    ours = (fast.read(half, read) - true).pow(2).mean().sqrt()
+    theirs = (full.read(half, read) - true).pow(2).mean().sqrt()
+    assert ours < 1.5 * theirs
+    assert theirs < 0.2 * true.std()
+
+
+def test_a_wrong_suffix_would_be_seen():
+    """Negative control: the fast path with another model's later layers is not equal."""
+    fast, full = both(build("parallel", "bridge"))
+    stranger, _ = both(wrap_model(tiny_model("gpt_neox", seed=1, num_hidden_layers=3)))
+    fast._run = stranger._run
+    with pytest.raises(AssertionError):
+        assert_equal(fast, full, LogitRead())
+
+
+def test_hooks_of_the_caller_are_honoured():
+    model = build("parallel", "bridge")
+    model.add_hook("blocks.1.attn.hook_z", lambda activation, hook: activation * 0)
+    with pytest.warns(SlowReplayWarning, match="hooks of the caller"):
+        slow = Replay(model, random_tokens(N, T))
+    assert not slow.is_fast
+    read = LogitRead()
+    other = slow.read([(), (Edit(1, "z", torch.ones(()), heads=(0,)),)], read)
+    silent = Replay(build("parallel", "bridge"), slow.tokens)
+    assert torch.allclose(
+        other[0], silent.read([(Edit(1, "z", torch.zeros(())),)], read)[0], atol=1e-5
+    )
+    assert model.blocks[1].attn.hook_z.fwd_hooks or any(
+        point.fwd_hooks for point in model.hook_dict.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "reason"),
+    [("mistral", {}, "sliding"), ("olmo2", {}, "olmo2|norm"), ("bert", {}, "bert|Bert")],
+)
+def test_falls_back_and_says_so_once(name, overrides, reason):
+    model = wrap_model(tiny_model(name, **overrides))
+    tokens = random_tokens(2, 12)
+    with pytest.warns(SlowReplayWarning, match=reason):
+        slow = Replay(model, tokens)
+    assert not slow.is_fast
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Replay(model, tokens)
+    z = slow.activation(1, "z")
+    logits = slow.read([(), (Edit(1, "z", z),), (Edit(1, "z", torch.zeros(())),)], LogitRead())
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.allclose(logits[0], logits[2])
+
+
+def test_gradients_reach_the_values_of_edits():
+    model = build("qk_norm", "bridge")
+    fast, full = both(model)
+    grads = []
+    for replay in (fast, full):
+        values = replay.activation(1, "z").detach().clone().requires_grad_()
+        out = replay.read([(Edit(1, "z", values, heads=(1,)),)], LogitRead(), grad=True)
+        (grad,) = torch.autograd.grad(out[..., 3].sum(), values)
+        grads.append(grad)
+    assert torch.allclose(*grads, atol=1e-4)
+    assert grads[0][:, :, 1].abs().max() > 0
+    assert not grads[0][:, :, 0].any()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_only_later_columns_change():
+    fast, _ = both(build("parallel", "bridge"))
+    where = torch.zeros(N, T, dtype=torch.bool)
+    where[:, 4] = True
+    logits = fast.read([(), (Edit(0, "z", torch.zeros(()), where=where),)], LogitRead())
+    assert torch.equal(logits[0][:, :4], logits[1][:, :4])
+    assert not torch.allclose(logits[0][:, 4:], logits[1][:, 4:])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (Edit(9, "z", torch.zeros(())), "layers 0 to 2"),
+        (Edit(0, "z", torch.zeros(()), heads=(4,)), "heads 0 to 3"),
+        (Edit(0, "k", torch.zeros(()), heads=(2,)), "key-value heads 0 to 1"),
+        (Edit(0, "z", torch.zeros(()), where=torch.ones(1, 2, dtype=torch.bool)), "shape"),
+        (Edit(0, "z", torch.zeros(2, 7)), "values"),
+    ],
+)
+def test_edits_that_do_not_fit(edit, message):
+    replay = Replay(build("grouped", "bridge"), random_tokens(N, T))
+    with pytest.raises(ValueError, match=message):
+        replay.read([(edit,)], LogitRead())
+
+
+def test_tokens_and_masks_that_do_not_fit():
+    model = build("parallel", "bridge")
+    with pytest.raises(ValueError, match="context"):
+        Replay(model, random_tokens(1, 65))
+    with pytest.raises(ValueError, match="on the left"):
+        Replay(model, random_tokens(2, 4), attention_mask=torch.tensor([[1, 1, 1, 0]] * 2))
+    with pytest.raises(ValueError, match="one intervention"):
+        Replay(model, random_tokens(2, 4)).read([], LogitRead())
+
+
+def test_weights_and_hooks_are_left_as_they_were():
+    model = build("sequential", "bridge")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def interrupted(logits):
+        raise KeyboardInterrupt
+
+    for fast in (True, False):
+        replay = Replay(model, random_tokens(N, T), fast=fast)
+        with pytest.raises(KeyboardInterrupt):
+            replay.measure([(Edit(0, "z", torch.zeros(())),)], interrupted)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(point.fwd_hooks for point in model.hook_dict.values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", MODELS)
+def test_on_a_gpu(kind, dtype):
+    name, overrides = MODELS[kind]
+    count = "n_layer" if name == "gpt2" else "num_hidden_layers"
+    model = wrap_model(tiny_model(name, **{**overrides, count: 3}), device="cuda", dtype=dtype)
+    fast, full = both(model, mask=left_padding())
+    assert fast.is_fast, fast.reason
+    tolerance = 1e-5 if dtype == torch.float32 else 5e-2
+    edits = interventions_of(full)
+    read = LogitRead(positions=torch.full((N, 1), T - 1))
+    ours, whole = fast.read(list(edits.values()), read), full.read(list(edits.values()), read)
+    assert (ours - whole).abs().max() < tolerance * whole.std()
