@@ -99,6 +99,8 @@ def test_bootstrap_agrees_with_scipy_and_covers():
         found = bootstrap_interval(rng.standard_normal(40), n_resamples=499)
         inside += found.low <= 0 <= found.high
     assert inside >= 86
+    flat = bootstrap_interval(0.1 + np.array([0.2, 0.2, 0.2]) + [0, 1e-17, 4e-17])
+    assert flat.low == flat.high == flat.value  # rounding is no spread
     flat = bootstrap_interval(np.full(5, 2.0))
     assert (flat.value, flat.low, flat.high) == (2, 2, 2)
 

@@ -201,7 +201,7 @@ def bootstrap_interval(
         )
     value = float(statistic(sample, axis=-1))
     low = high = value
-    if np.ptp(sample) > 0:
+    if np.ptp(sample) > 1e-12 * np.abs(sample).max():  # rounding is no spread
         found = scipy_stats.bootstrap(
             (sample,),
             statistic,
