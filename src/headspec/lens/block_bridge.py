@@ -136,7 +136,7 @@ def _rotary_table(model: Any, kind: str, n_pos: int) -> Callable[[], tuple[Tenso
         hidden = parameter.new_zeros(1, n_pos, hf_model.config.hidden_size)
         positions = torch.arange(n_pos, device=parameter.device)[None]
         cos, sin = module(hidden, position_ids=positions)
-    table = cos[0].to(parameter.dtype), sin[0].to(parameter.dtype)
     if cos.shape[-2] != n_pos:
         raise UnsupportedBlocks(f"its rotary module gave {tuple(cos.shape)} for {n_pos} tokens")
+    table = cos[0], sin[0]  # float32 in half-precision OLMo
     return lambda: table

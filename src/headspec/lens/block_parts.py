@@ -92,7 +92,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, adjacent: bool) -> Tensor:
     else:
         first, second = turned.chunk(2, dim=-1)
         flipped = torch.cat((-second, first), dim=-1)
-    turned = turned * cos + flipped * sin
+    turned = (turned * cos + flipped * sin).to(x.dtype)
     return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
 
 
