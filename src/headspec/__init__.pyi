@@ -31,11 +31,15 @@ from .interventions.edits import Edit as Edit
 from .interventions.edits import Intervention as Intervention
 from .interventions.effects import HeadEffects as HeadEffects
 from .interventions.effects import SmallGapWarning as SmallGapWarning
+from .interventions.patching import patch_heads as patch_heads
 from .interventions.parity import parity_test as parity_test
 from .interventions.parity_result import ParityTest as ParityTest
 from .interventions.replay import Replay as Replay
 from .interventions.replay import SlowReplayWarning as SlowReplayWarning
+from .interventions.set_values import head_set_values as head_set_values
+from .interventions.set_values_result import HeadSetValues as HeadSetValues
 from .interventions.split_strength import SplitStrength as SplitStrength
+from .interventions.sufficient_sets import SufficientSets as SufficientSets
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
 from .lens.logits import LogitRead as LogitRead

@@ -248,7 +248,8 @@ class HeadEffects:
     def _chance_words(self, low: np.ndarray, high: np.ndarray) -> str:
         if self.n == 1:
             return "One example has no interval: this is an anecdote."
-        outside = int(((low > 0) | (high < 0)).sum())
+        rounding = 2e-6 * max(1.0, float(np.abs(self.base).max()))  # of float32
+        outside = int(((low > rounding) | (high < -rounding)).sum())
         return (
             f"{outside} of {len(low)} intervals ({self.level:.0%}) exclude 0; about "
             f"{(1 - self.level) * len(low):.2g} would by chance."

@@ -1,0 +1,165 @@
+"""Activation patching: activations of one prompt's run put into the run of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from headspec.errors import InputError, check_choice
+from headspec.interventions.edit_rows import gather_effects, measure_changes, row_interventions
+from headspec.interventions.edits import Site
+from headspec.interventions.effects import HeadEffects
+from headspec.interventions.head_sets import HeadsLike, resolve_heads
+from headspec.interventions.positions import PositionsLike, resolve_positions
+from headspec.interventions.prompt_pairs import PromptRuns, Prompts, as_tokens, pair_runs
+from headspec.interventions.replay import MEMORY_BUDGET, Replay
+from headspec.lens.capture import capture
+from headspec.lens.logits import MetricLike, as_metric
+
+Direction = Literal["denoise", "noise"]
+
+
+def patch_heads(
+    model: Any,
+    clean: Prompts,
+    corrupt: Prompts,
+    metric: MetricLike,
+    *,
+    heads: HeadsLike = None,
+    positions: PositionsLike = None,
+    site: Site = "z",
+    direction: Direction = "denoise",
+    layers: Iterable[int] | None = None,
+    attention_mask: Tensor | tuple[Tensor | None, Tensor | None] | None = None,
+    position_map: Int[Tensor, "*batch pos"] | None = None,
+    n_bootstrap: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    memory_budget: int = MEMORY_BUDGET,
+    fast: bool = True,
+) -> HeadEffects:
+    """How a metric changes when activations of one run are put into another.
+
+    `direction="denoise"`: the base run reads the corrupt prompts, and clean activations are put
+    in. What restores the clean answer is *sufficient*, given the rest of the corrupt run.
+    `"noise"`: the base run is the clean one; what destroys the answer is *necessary*, given the
+    rest of the clean run. Heads that stand in for each other show only in the first, heads that
+    need each other only in the second.
+
+        effect = metric(base run with the other run's activations) - metric(base run)
+        normalized = mean effect / mean(metric(clean) - metric(corrupt))
+
+    Args:
+        model: a hooked model of either class.
+        clean: token ids `batch pos`, or text.
+        corrupt: the same number of prompts, column by column comparable.
+        metric: a `Metric`, such as `task.metric()`, or a function from logits
+            `batch pos d_vocab` to one number for each example.
+        heads: None, every head by itself; heads, each by itself; iterables of heads, sets that
+            are patched together and may span layers. Key-value heads for `k` and `v`.
+        positions: where. None: all (the engine starts where clean and corrupt first differ,
+            which is exact under causal attention); a column or a list of columns; `"each"`,
+            column by column; a Bool tensor `batch pos`; an Int tensor `batch`, one column in each
+            row; a dict of names to these, one set each, such as `task.positions`. Query
+            positions for `pattern`.
+        site: `"z"`, what a head reads into the output projection (a slice of the attention's
+            *output* is no head); `"q" "k" "v"` before rotary embeddings; `"pattern"`; or, for
+            whole layers, `"mlp_out"`, `"resid_pre"`.
+        direction: see above.
+        layers: without `heads`, restricts the sweep; the unit for sites of whole layers.
+        attention_mask: 1 for tokens, 0 for padding on the left; a pair (clean, corrupt) where
+            the two differ, which needs a `position_map`.
+        position_map: for prompts of unequal length: for each column of the *base* run the column
+            of the other run, -1 for none (such columns are left alone).
+        n_bootstrap, level, seed: of the intervals over distinct prompt pairs.
+        memory_budget: bytes of working memory for stacked forward passes.
+        fast: False: one whole forward pass for each intervention, the same numbers.
+
+    Returns:
+        `HeadEffects`. What it does not show: a path. A head's effect passes through everything
+        after it (`patch_paths` tells direct from indirect); and an activation put into a run it
+        does not come from may be unlike any the later layers meet.
+
+    Raises:
+        InputError: prompts of unequal length without a map, heads, layers or positions that do
+            not exist, or a choice that does not.
+
+    References:
+        Meng et al. 2022; Wang et al. 2022; Heimersheim and Nanda 2024, "How to use and interpret
+        activation patching".
+
+    Example:
+        >>> effects = patch_heads(model, task.clean, task.corrupt, task.metric(),
+        ...                       attention_mask=task.attention_mask)   # doctest: +SKIP
+        >>> effects.effect.shape, effects.n                             # doctest: +SKIP
+        ((4, 12), 100)
+    """
+    check_choice("site", site, get_args(Site))
+    check_choice("direction", direction, get_args(Direction))
+    metric = as_metric(metric)
+    runs = _prepare(model, clean, corrupt, direction, attention_mask, position_map)
+    if position_map is not None and site == "pattern":
+        raise InputError(
+            expected="prompts of equal length for site 'pattern'",
+            got="position_map=",
+            fix="A pattern over other columns would not sum to 1. Patch z instead.",
+        )
+    sets = resolve_heads(model, heads, site=site, layers=layers)
+    places = resolve_positions(positions, runs.base, allowed=runs.allowed)
+    options = {"memory_budget": memory_budget, "fast": fast}
+    with torch.no_grad():
+        source = Replay(model, runs.source, attention_mask=runs.source_mask, **options)
+        values = _source_values(source, sets.used_layers, site, runs)
+        target = source.base(metric)
+        del source
+        replay = Replay(model, runs.base, attention_mask=runs.base_mask, **options)
+        base = replay.base(metric)
+        interventions = row_interventions(sets, places, site=site, values=values)
+        changes = measure_changes(replay, interventions, metric, base)
+    return gather_effects(
+        model,
+        sets,
+        places,
+        changes=changes,
+        base=base,
+        metric=metric,
+        groups=runs.groups,
+        target=target.double().numpy(),
+        site=site,
+        mode=direction,
+        level=level,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )
+
+
+def _prepare(
+    model: Any,
+    clean: Prompts,
+    corrupt: Prompts,
+    direction: Direction,
+    attention_mask: Tensor | tuple[Tensor | None, Tensor | None] | None,
+    position_map: Tensor | None,
+) -> PromptRuns:
+    masks = attention_mask if isinstance(attention_mask, tuple) else (attention_mask,) * 2
+    pair = [
+        as_tokens(model, prompts, mask)
+        for prompts, mask in zip((clean, corrupt), masks, strict=True)
+    ]
+    base, source = pair[::-1] if direction == "denoise" else pair
+    return pair_runs(model, base, source, position_map=position_map)
+
+
+def _source_values(
+    source: Replay, layers: Iterable[int], site: Site, runs: PromptRuns
+) -> dict[int, Tensor]:
+    """Activations of the source run at the columns of the base run."""
+    if source.is_fast:
+        return {layer: runs.aligned(source.activation(layer, site)) for layer in layers}
+    sites = [(layer, site) for layer in layers]
+    found = capture(source.model, source.tokens, sites, attention_mask=source.attention_mask)
+    return {layer: runs.aligned(found[layer, site]) for layer in layers}
