@@ -15,8 +15,9 @@ from torch import Tensor
 from headspec.errors import InputError, check_choice
 from headspec.heads import parity_heads
 from headspec.interventions.edits import Edit, Intervention
+from headspec.interventions.many_sets import measure_many
 from headspec.interventions.parity_result import ParityTest
-from headspec.interventions.replay import Replay
+from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.interventions.split_strength import split_strength
 from headspec.lens.capture import capture
 from headspec.lens.logits import LogitRead, Metric, MetricLike, as_metric
@@ -38,7 +39,7 @@ def parity_test(
     direction: Direction = "denoise",
     max_splits: int = 20_000,
     seed: int = 0,
-    memory_budget: int = 2**29,
+    memory_budget: int = MEMORY_BUDGET,
 ) -> ParityTest:
     """Do even heads of a layer restore more than odd ones, and more than other halves do?
 
@@ -197,11 +198,10 @@ def measure_both(
 ) -> tuple[Float[np.ndarray, "intervention example"], Float[np.ndarray, "intervention example"]]:
     """Two metrics under each intervention; by one set of forward passes if they read alike."""
     if _read_alike(first.read(replay.tokens), second.read(replay.tokens)):
-        both = replay.measure(interventions, _Both(first, second)).double().numpy()
+        both = measure_many(replay, interventions, _Both(first, second))
         n = both.shape[1] // 2
         return both[:, :n], both[:, n:]
-    found = [replay.measure(interventions, metric).double().numpy() for metric in (first, second)]
-    return found[0], found[1]
+    return measure_many(replay, interventions, first), measure_many(replay, interventions, second)
 
 
 class _Both:
