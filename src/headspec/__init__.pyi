@@ -53,7 +53,10 @@ from .plots import plot_capability_curves as plot_capability_curves
 from .plots import plot_emergence_map as plot_emergence_map
 from .plots import plot_head_projection as plot_head_projection
 from .plots import plot_metric_timeline as plot_metric_timeline
+from .plots import plot_parity_null as plot_parity_null
+from .plots import plot_parity_timeline as plot_parity_timeline
 from .plots import plot_similarity_heatmaps as plot_similarity_heatmaps
+from .plots import plot_success_rates as plot_success_rates
 from .report import HypothesisVerdict as HypothesisVerdict
 from .report import ReportFigure as ReportFigure
 from .report import ReportSection as ReportSection

@@ -6,6 +6,9 @@ and a layout for narrow screens in `layout.meta["headspec"]`; `headspec.report` 
 
 from headspec.plots.capabilities import plot_capability_curves
 from headspec.plots.emergence import plot_emergence_map
+from headspec.plots.parity_null import plot_parity_null
+from headspec.plots.parity_rates import plot_success_rates
+from headspec.plots.parity_timeline import plot_parity_timeline
 from headspec.plots.projection import plot_head_projection
 from headspec.plots.similarity import plot_similarity_heatmaps
 from headspec.plots.timeline import plot_metric_timeline
@@ -17,5 +20,8 @@ __all__ = [
     "plot_emergence_map",
     "plot_head_projection",
     "plot_metric_timeline",
+    "plot_parity_null",
+    "plot_parity_timeline",
     "plot_similarity_heatmaps",
+    "plot_success_rates",
 ]

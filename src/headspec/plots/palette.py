@@ -27,6 +27,7 @@ BLANK = "#d3d8de"
 
 VALUE = OKABE_ITO[0]
 NULL_BAND = "rgba(87,96,106,0.20)"
+NULL_RANGE = "rgba(87,96,106,0.09)"
 NULL_MEAN = "#6b7683"
 TRANSITION = "rgba(230,159,0,0.22)"
 
@@ -55,6 +56,7 @@ DARK = {
     AXIS: "#57606c",
     BLANK: "#3a4048",
     NULL_BAND: "rgba(169,178,189,0.24)",
+    NULL_RANGE: "rgba(169,178,189,0.11)",
     NULL_MEAN: "#98a3af",
     TRANSITION: "rgba(242,182,60,0.24)",
     "#084594": "#8ccbff",
