@@ -342,10 +342,17 @@ def test_positions_noise_and_padding():
         attention_mask=torch.cat([pad, torch.ones_like(clean)], 1),
     )
     np.testing.assert_allclose(padded.values, everywhere.values, atol=1e-4)
-    with pytest.raises(InputError, match="one shape"):
+    moved = torch.cat([random_tokens(4, 1, seed=5), clean], 1)  # one token longer
+    mapped = head_set_values(
+        model, moved, corrupt, Answer(), layer=0, position_map=torch.arange(1, 9)
+    )
+    np.testing.assert_allclose(mapped.values[0], everywhere.values[0], atol=1e-5)
+    with pytest.raises(InputError, match="as many tokens each"):
         head_set_values(model, clean, corrupt[:, 1:], Answer(), layer=0)
-    with pytest.raises(InputError, match="columns from 0 to 7"):
+    with pytest.raises(InputError, match="4 rows of 8 columns; got columns"):
         head_set_values(model, clean, corrupt, Answer(), layer=0, positions=[8])
+    with pytest.raises(InputError, match=r"one set of positions.*got 8 sets \(0, 1"):
+        head_set_values(model, clean, corrupt, Answer(), layer=0, positions="each")
     with pytest.raises(InputError, match="layer from 0 to 1"):
         head_set_values(model, clean, corrupt, Answer(), layer=2)
 

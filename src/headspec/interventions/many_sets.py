@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from headspec.errors import InputError
 from headspec.interventions.edits import Intervention
+from headspec.interventions.patching import Direction
+from headspec.interventions.positions import PositionsLike, resolve_positions
+from headspec.interventions.prompt_pairs import PromptRuns, Prompts, as_tokens, pair_runs
 from headspec.interventions.replay import Replay
 from headspec.lens.logits import Metric
 
@@ -44,62 +46,41 @@ def measure_many(
     return np.concatenate(parts)
 
 
-def replaced_positions(
+def run_pair(
     model: Any,
-    clean: Int[Tensor, "batch pos"],
-    corrupt: Int[Tensor, "rows columns"],
-    positions: Bool[Tensor, "batch pos"] | int | Iterable[int] | None,
-) -> Bool[Tensor, "batch pos"] | None:
-    """Which positions of which rows are replaced, as `Edit.where`.
-
-    Args:
-        model: its attention decides whether earlier positions can differ.
-        clean, corrupt: token ids of the two runs.
-        positions: a column, several columns, or a mask; None: all (of a causal model, all from
-            the first that differs: before it the runs are the same).
+    clean: Prompts,
+    corrupt: Prompts,
+    *,
+    direction: Direction,
+    attention_mask: Tensor | tuple[Tensor | None, Tensor | None] | None = None,
+    position_map: Tensor | None = None,
+) -> PromptRuns:
+    """Base run and source run of a direction, as `patch_heads` reads its arguments.
 
     Raises:
-        InputError: runs of different shape, or positions that they do not have.
+        InputError: prompts whose columns do not correspond.
     """
-    if clean.shape != corrupt.shape:
-        raise InputError(
-            expected="clean and corrupt tokens of one shape, aligned column by column",
-            got=f"{list(clean.shape)} and {list(corrupt.shape)}",
-            fix="Pair prompts of equal token length; aligning unequal ones from the left patches "
-            "unrelated positions into each other.",
-        )
-    if positions is None:
-        causal = getattr(model.cfg, "attention_dir", "causal") == "causal"
-        return (clean != corrupt).cumsum(1) > 0 if causal else None
-    if isinstance(positions, Tensor):
-        if positions.shape != clean.shape:
-            raise InputError(
-                expected=f"a mask of positions of the tokens' shape {list(clean.shape)}",
-                got=f"{list(positions.shape)}",
-                fix="Say for every row and column whether it is replaced.",
-            )
-        return positions
-    columns = [positions] if isinstance(positions, int) else list(positions)
-    n_pos = clean.shape[1]
-    if not columns or any(not -n_pos <= column < n_pos for column in columns):
-        raise InputError(
-            expected=f"columns from 0 to {n_pos - 1} (or from the end, -1 the last)",
-            got=str(columns),
-            fix="None replaces all positions.",
-        )
-    where = torch.zeros(clean.shape, dtype=torch.bool)
-    where[:, columns] = True
-    return where
+    masks = attention_mask if isinstance(attention_mask, tuple) else (attention_mask,) * 2
+    pair = [
+        as_tokens(model, prompts, mask)
+        for prompts, mask in zip((clean, corrupt), masks, strict=True)
+    ]
+    base, source = pair[::-1] if direction == "denoise" else pair
+    return pair_runs(model, base, source, position_map=position_map)
 
 
-def distinct_groups(
-    clean: Int[Tensor, "batch pos"], corrupt: Int[Tensor, "batch pos"], *, n_examples: int
-) -> Int[np.ndarray, " example"]:
-    """Which examples have the same prompts, by number: repeats are one observation.
+def one_place(positions: PositionsLike, runs: PromptRuns) -> Bool[Tensor, "batch pos"]:
+    """The mask of positions that are replaced, where one set of positions is wanted.
 
-    Where examples are not rows (two continuations of a prompt, say), all count as distinct.
+    Raises:
+        InputError: several sets (`"each"`, a dict), or positions that do not exist.
     """
-    if n_examples != len(clean):
-        return np.arange(n_examples)
-    both = torch.cat([clean, corrupt.to(clean)], 1).cpu().numpy()
-    return np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)
+    found = resolve_positions(positions, runs.base, allowed=runs.allowed)
+    if found.by_position:
+        raise InputError(
+            expected="one set of positions: a column, columns, a mask, or None for all",
+            got=f"{len(found.where)} sets ({', '.join(found.labels[:4])}, ...)",
+            fix="Call once for each of them.",
+        )
+    where = found.where[0]
+    return runs.allowed if where is None else where

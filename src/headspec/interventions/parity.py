@@ -17,14 +17,12 @@ from headspec.heads import parity_heads
 from headspec.interventions.edits import Edit, Intervention
 from headspec.interventions.many_sets import measure_many
 from headspec.interventions.parity_result import ParityTest
+from headspec.interventions.patching import Direction
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.interventions.split_strength import split_strength
 from headspec.lens.capture import capture
 from headspec.lens.logits import LogitRead, Metric, MetricLike, as_metric
 from headspec.lens.processing import origin_of
-
-Direction = Literal["denoise", "noise"]
-"""`"denoise"`: clean activations into the corrupt run. `"noise"`: the other way round."""
 
 
 def parity_test(

@@ -12,9 +12,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
+from headspec.interventions.edit_rows import example_groups
 from headspec.interventions.edits import Edit
-from headspec.interventions.many_sets import distinct_groups, measure_many, replaced_positions
-from headspec.interventions.parity import Direction
+from headspec.interventions.many_sets import measure_many, one_place, run_pair
+from headspec.interventions.patching import Direction
+from headspec.interventions.positions import PositionsLike
+from headspec.interventions.prompt_pairs import Prompts
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.interventions.set_values_result import HeadSetValues
 from headspec.interventions.shapley import antithetic_orders, exact_shapley, sampled_shapley
@@ -25,17 +28,18 @@ from headspec.lens.processing import origin_of
 
 def head_set_values(
     model: Any,
-    clean: Int[Tensor, "batch pos"],
-    corrupt: Int[Tensor, "rows columns"],
+    clean: Prompts,
+    corrupt: Prompts,
     metric: MetricLike,
     *,
     layer: int,
     sizes: Iterable[int] | None = None,
     exact_limit: int = 13,
     n_samples: int = 128,
-    positions: Bool[Tensor, "batch pos"] | int | Iterable[int] | None = None,
+    positions: PositionsLike = None,
     direction: Direction = "denoise",
-    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    attention_mask: Tensor | tuple[Tensor | None, Tensor | None] | None = None,
+    position_map: Int[Tensor, "*batch pos"] | None = None,
     seed: int = 0,
     memory_budget: int = MEMORY_BUDGET,
 ) -> HeadSetValues:
@@ -53,17 +57,17 @@ def head_set_values(
 
     Args:
         model: a hooked model of either class.
-        clean, corrupt: token ids of the two runs, aligned column by column.
+        clean, corrupt: token ids `batch pos` of the two runs, column by column comparable, or
+            text.
         metric: one number an example, higher where the clean answer wins.
         layer: layer index from 0.
         sizes: measure all sets of these sizes alone (besides none and all heads); no Shapley
             values then.
         exact_limit: most heads for which all sets are measured, 2**exact_limit sets.
         n_samples: orders to sample above the limit, even.
-        positions: where z is replaced: a column, several columns, or a mask `batch pos`; None: all
-            positions.
+        positions: where z is replaced, one set of positions as in `patch_heads`; None: all.
         direction: `"denoise"`, as above; `"noise"` puts z of the corrupt run into the clean one.
-        attention_mask: 1 for tokens, 0 for padding on the left.
+        attention_mask, position_map: as in `patch_heads`.
         seed: of the sampled orders; also of the halves and intervals of the result.
         memory_budget: bytes that stacked interventions may take.
 
@@ -73,8 +77,8 @@ def head_set_values(
         (several often are, and all ties are listed).
 
     Raises:
-        InputError: prompts of different shape, an unknown layer, size or position, or too many
-            sets for the limit.
+        InputError: prompts whose columns do not correspond, an unknown layer, size or position,
+            several sets of positions, or too many sets for the limit.
 
     Example:
         >>> import headspec as hs
@@ -84,17 +88,26 @@ def head_set_values(
     """
     check_choice("direction", direction, get_args(Direction))
     metric = as_metric(metric)
-    where = replaced_positions(model, clean, corrupt, positions)
+    runs = run_pair(
+        model,
+        clean,
+        corrupt,
+        direction=direction,
+        attention_mask=attention_mask,
+        position_map=position_map,
+    )
+    where = one_place(positions, runs)
     n_heads = model.cfg.n_heads
     masks, orders = _sets(n_heads, sizes, exact_limit, n_samples, seed)
-    base_run, other_run = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
-    replay = Replay(model, base_run, attention_mask=attention_mask, memory_budget=memory_budget)
+    replay = Replay(model, runs.base, attention_mask=runs.base_mask, memory_budget=memory_budget)
     replay.activation(layer, "z")  # an unknown layer is an error here
-    other_z = capture(model, other_run, [(layer, "z")], attention_mask=attention_mask)[layer, "z"]
+    found = capture(model, runs.source, [(layer, "z")], attention_mask=runs.source_mask)
+    other_z = runs.aligned(found[layer, "z"])
     members = [tuple(np.flatnonzero(mask).tolist()) for mask in masks]
     edits = [(Edit(layer, "z", other_z, heads, where),) if heads else () for heads in members]
     values = measure_many(replay, edits, metric)
     shapley, errors = _shapley(masks, values, orders, complete=sizes is None)
+    groups = example_groups(metric, runs.groups, n_examples=values.shape[1])
     origin = origin_of(model)
     return HeadSetValues(
         sets=masks,
@@ -103,7 +116,7 @@ def head_set_values(
         shapley_errors=errors,
         exact=orders is None,
         sizes=tuple(sorted(set(masks.sum(1).tolist()))),
-        groups=distinct_groups(clean, corrupt, n_examples=values.shape[1]),
+        groups=np.arange(values.shape[1]) if groups is None else groups,
         layer=layer,
         metric=metric.name,
         unit=metric.unit,
