@@ -6,6 +6,7 @@ and a layout for narrow screens in `layout.meta["headspec"]`; `headspec.report` 
 
 from headspec.plots.capabilities import plot_capability_curves
 from headspec.plots.emergence import plot_emergence_map
+from headspec.plots.head_effects import plot_head_effects
 from headspec.plots.parity_null import plot_parity_null
 from headspec.plots.parity_rates import plot_success_rates
 from headspec.plots.parity_timeline import plot_parity_timeline
@@ -18,6 +19,7 @@ __all__ = [
     "TransitionLike",
     "plot_capability_curves",
     "plot_emergence_map",
+    "plot_head_effects",
     "plot_head_projection",
     "plot_metric_timeline",
     "plot_parity_null",
