@@ -59,8 +59,9 @@ class BaseRun:
         with torch.no_grad():
             for layer in range(blocks.n_layers):
                 q, k, v = blocks.project(layer, stream)
-                q, k, v = self.turn(layer, q, k, v)
-                z = self.mix(self.pattern(layer, q, k), v)
+                every = self.positions
+                q, k, v = self.turn(layer, q, k, v, queries=every, keys=every)
+                z = self.mix(self.pattern(layer, q, k, queries=every), v)
                 layers.append(BaseLayer(resid_pre=stream, key=k, value=v, z=z))
                 stream = self.finish_layer(layer, stream, blocks.write(layer, z))
         self.layers = tuple(layers)
@@ -85,14 +86,13 @@ class BaseRun:
         return self.layers[later].resid_pre if later < len(self.layers) else self.final
 
     def turn(
-        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, start: int = 0
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, queries: Tensor, keys: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the scores and the mixture take of projections of the columns from `start` on."""
-        columns = self.positions[start : start + q.shape[-3]]
+        """What the scores and the mixture take of projections of some columns."""
         turned = self.blocks.position
         if self.blocks.clips_values(layer):
-            v = turned(layer, v, columns, "v")
-        return turned(layer, q, columns, "q"), turned(layer, k, columns, "k"), v
+            v = turned(layer, v, keys, "v")
+        return turned(layer, q, queries, "q"), turned(layer, k, keys, "k"), v
 
     def finish_layer(
         self, layer: int, resid_pre: Tensor, attn_out: Tensor, mlp_out: Tensor | None = None
@@ -113,8 +113,8 @@ class BaseRun:
         q: Float[Tensor, "... batch query head d_head"],
         k: Float[Tensor, "... batch new kv_head d_head"],
         *,
+        queries: Int[Tensor, " query"],
         start: int = 0,
-        queries: Int[Tensor, " query"] | None = None,
     ) -> Float[Tensor, "... batch head query pos"]:
         """Attention patterns of queries over the base run's keys before `start` and new ones.
 
@@ -122,8 +122,8 @@ class BaseRun:
             layer: whose base keys to take.
             q: queries, turned; of the columns `queries`.
             k: keys of the columns from `start` on, turned.
+            queries: absolute columns of the queries.
             start: the first column that is not as in the base run.
-            queries: absolute columns of the queries; None: all from `start` on.
         """
         blocks = self.blocks
         grouped = q.unflatten(-2, (blocks.n_kv_heads, -1))  # ... batch query kv group d
@@ -133,7 +133,7 @@ class BaseRun:
             before = _shared_scores(grouped, self.layers[layer].key[:, :start])
             scores = torch.cat([before, scores], -1)
         scores = scores * blocks.scores_scale(layer)
-        allowed = self._allowed(queries, start, q.shape[-3])
+        allowed = self._allowed(queries)
         scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
         pattern = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
         return pattern.flatten(-4, -3)
@@ -156,15 +156,13 @@ class BaseRun:
         mixed = mixed.unflatten(-2, grouped.shape[-3:-1])  # ... batch kv group query d
         return mixed.movedim(-2, -4).flatten(-3, -2)
 
-    def _allowed(self, queries: Tensor | None, start: int, n_queries: int) -> Tensor:
+    def _allowed(self, queries: Tensor) -> Tensor:
         """Which keys each query may see: broadcasts to `batch kv group query pos`."""
-        keys = self.positions
-        at = keys[start : start + n_queries] if queries is None else queries
-        causal = at[:, None] >= keys[None, :]
+        causal = queries[:, None] >= self.positions
         if self.keys_seen is None:
             return causal
         # A query in the padding would see nothing; it may see itself, and nobody reads it.
-        seen = self.keys_seen[:, None, :] | (at[:, None] == keys[None, :])
+        seen = self.keys_seen[:, None, :] | (queries[:, None] == self.positions)
         return (causal & seen)[:, None, None]
 
     def activation(self, layer: int, site: Site) -> Tensor:
@@ -178,8 +176,11 @@ class BaseRun:
             if site in ("q", "k", "v"):
                 return blocks.project(layer, kept.resid_pre, site)[0]
             if site == "pattern":
-                q = blocks.project(layer, kept.resid_pre, "q")[0]
-                return self.pattern(layer, blocks.position(layer, q, self.positions, "q"), kept.key)
+                every = self.positions
+                q = blocks.position(
+                    layer, blocks.project(layer, kept.resid_pre, "q")[0], every, "q"
+                )
+                return self.pattern(layer, q, kept.key, queries=every)
             mid = kept.resid_pre + blocks.write(layer, kept.z)
             return blocks.mlp(layer, self.mlp_input(layer, kept.resid_pre, mid))
 

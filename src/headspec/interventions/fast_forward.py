@@ -89,28 +89,30 @@ class Stack:
         """What heads read in the first layer, queries, keys, values or patterns being edited."""
         sites = {edit.site for _, edit in self.edits(layer)}
         if sites & {"q", "k", "v", "pattern"}:
-            stream = self.base.layers[layer].resid_pre[:, self.start :]
-            q, k, v = self.blocks.project(layer, stream)
-            z = self._attend(layer, q, k, v)
+            z = self._attend(layer, self.base.layers[layer].resid_pre[:, self.start :])
         return self._edited(layer, "z", z, columns)
 
     def _later_layer(self, layer: int, stream: Tensor, *, edited: bool = False) -> Tensor:
         if not edited:
             stream = self._edited(layer, "resid_pre", stream, self.base.positions[self.start :])
-        q, k, v = self.blocks.project(layer, stream)
-        z = self._attend(layer, q, k, v)
-        z = self._edited(layer, "z", z, self._columns(layer))
+        z = self._edited(layer, "z", self._attend(layer, stream), self._columns(layer))
         return self._finish(layer, self._kept(layer, stream), self.blocks.write(layer, z))
 
-    def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What heads read in the needed columns, from projections of all columns from `start`."""
+    def _attend(self, layer: int, stream: Tensor) -> Tensor:
+        """What heads read in the needed columns, from the stream in all columns from `start`."""
         every, columns = self.base.positions[self.start :], self._columns(layer)
-        q = self._edited(layer, "q", q, every)
+        asking = self._kept(layer, stream)
+        if asking is stream:
+            q, k, v = self.blocks.project(layer, stream)
+        else:
+            (q,), (k, v) = (
+                self.blocks.project(layer, asking, "q"),
+                self.blocks.project(layer, stream, "kv"),
+            )
+        q = self._edited(layer, "q", q, columns)
         k = self._edited(layer, "k", k, every)
         v = self._edited(layer, "v", v, every)
-        q, k, v = self.base.turn(layer, q, k, v, start=self.start)
-        q, k, v = self._together(q, k, v)
-        q = self._kept(layer, q.transpose(-2, -3)).transpose(-2, -3)
+        q, k, v = self._together(*self.base.turn(layer, q, k, v, queries=columns, keys=every))
         pattern = self.base.pattern(layer, q, k, start=self.start, queries=columns)
         pattern = self._edited(layer, "pattern", pattern, columns)
         v = v.expand(*pattern.shape[:-4], *v.shape[-4:])  # if patterns alone were edited
