@@ -80,7 +80,7 @@ def plot_parity_null(
         counts, edges = histogram(np.concatenate([here, -here]), grid=grid)
         value = float(observed.loc[step, "value"])  # pyright: ignore[reportArgumentType]
         figure.add_trace(_bars(counts, edges).update(panels.names(i)))
-        figure.add_traces([t.update(panels.names(i)) for t in _marks(value, counts.max())])
+        figure.add_traces([t.update(panels.names(i)) for t in _marks(value, float(counts.max()))])
         figure.update_layout(
             {panels.axis("x", i): {"nticks": 5}, panels.axis("y", i): {"nticks": 4}}
         )
@@ -99,9 +99,10 @@ def histogram(values: np.ndarray, *, grid: float | None) -> tuple[np.ndarray, np
     width = 2 * limit / (BINS - 1)
     if grid is not None:
         width = max(1, round(width / grid) | 1) * grid  # an odd number of values a bin
-    n = int(np.ceil(limit / width - 0.5 + 1e-9)) + 1
-    edges = (np.arange(2 * n + 2) - n - 0.5) * width
-    return np.histogram(values, bins=edges)[0], edges
+    places = np.sign(values) * np.floor(np.abs(values) / width + 0.5 - 1e-9)  # edges inwards
+    n = int(np.abs(places).max())
+    counts = np.bincount((places + n).astype(int), minlength=2 * n + 1)
+    return counts, (np.arange(2 * n + 2) - n - 0.5) * width
 
 
 def _bars(counts: np.ndarray, edges: np.ndarray) -> go.Bar:

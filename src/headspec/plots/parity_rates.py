@@ -14,8 +14,8 @@ from headspec.plots.window import swatch
 
 _CONDITIONS = (
     ("clean", "clean run", {"color": MUTED, "width": 1.5, "dash": "dot"}),
-    ("full", "all heads of the layer", {"color": MUTED, "width": 1.5, "dash": "dash"}),
-    ("base", "none (baseline)", {"color": MUTED, "width": 1.5}),
+    ("full", "all heads", {"color": MUTED, "width": 1.5, "dash": "dash"}),
+    ("base", "no heads", {"color": MUTED, "width": 1.5}),
 )
 
 
@@ -50,7 +50,7 @@ def plot_success_rates(frame: pd.DataFrame, *, layer: int) -> go.Figure:
         titles=["Pairs with the clean answer", "Clean over corrupt answer, log-probability"],
         height=300,
         narrow_height=240,
-        legend_lines=2,
+        legend_lines=1,
         narrow_legend_lines=5,
     )
     figure = panels.figure(
