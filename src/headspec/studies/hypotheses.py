@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+import pandas as pd
 
 from headspec.errors import InputError
 
@@ -34,3 +37,14 @@ class HypothesisVerdict:
                 got=f"{self.verdict!r}",
                 fix='Say "not decided" where the evidence does not suffice.',
             )
+
+
+def tabulate_verdicts(judged: Mapping[str, Sequence[HypothesisVerdict]]) -> pd.DataFrame:
+    """Verdicts on the same hypotheses by several measurements, one column each.
+
+    Args:
+        judged: name of the measurement -> verdicts, in the same order of hypotheses.
+    """
+    first = next(iter(judged.values()))
+    columns = {name: [one.verdict for one in verdicts] for name, verdicts in judged.items()}
+    return pd.DataFrame({"hypothesis": [one.hypothesis for one in first]} | columns)
