@@ -28,6 +28,8 @@ from .heads import equal_splits as equal_splits
 from .heads import layer_heads as layer_heads
 from .heads import parity_heads as parity_heads
 from .interventions.ablation import ablate_heads as ablate_heads
+from .interventions.attribution import attribute_heads as attribute_heads
+from .interventions.attribution_result import HeadAttribution as HeadAttribution
 from .interventions.edits import Edit as Edit
 from .interventions.edits import Intervention as Intervention
 from .interventions.effects import HeadEffects as HeadEffects
@@ -36,6 +38,8 @@ from .interventions.example_effects import SmallGapWarning as SmallGapWarning
 from .interventions.parity import parity_test as parity_test
 from .interventions.parity_result import ParityTest as ParityTest
 from .interventions.patching import patch_heads as patch_heads
+from .interventions.path_effects import PathEffects as PathEffects
+from .interventions.path_patching import patch_paths as patch_paths
 from .interventions.reference_runs import mean_activations as mean_activations
 from .interventions.replay import Replay as Replay
 from .interventions.replay import SlowReplayWarning as SlowReplayWarning
@@ -88,6 +92,16 @@ from .stats import summarise_null as summarise_null
 from .sweeps import SweepError as SweepError
 from .sweeps import UnverifiedSuiteWarning as UnverifiedSuiteWarning
 from .sweeps import sweep as sweep
+from .tasks.alignment import PositionMap as PositionMap
+from .tasks.alignment import align_positions as align_positions
+from .tasks.alignment import invert_map as invert_map
+from .tasks.alignment import map_activations as map_activations
+from .tasks.families import build_task as build_task
+from .tasks.pairs import PairIds as PairIds
+from .tasks.pairs import PromptPair as PromptPair
+from .tasks.pairs import Span as Span
+from .tasks.prompts import Task as Task
+from .tasks.tokenised import TokenisedTask as TokenisedTask
 from .weights.cluster_algorithm import ClusterOptions as ClusterOptions
 from .weights.cluster_comparison import ClusterComparison as ClusterComparison
 from .weights.cluster_comparison import compare_clusters as compare_clusters

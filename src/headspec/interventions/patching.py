@@ -101,7 +101,7 @@ def patch_heads(
     check_choice("site", site, get_args(Site))
     check_choice("direction", direction, get_args(Direction))
     metric = as_metric(metric)
-    runs = _prepare(model, clean, corrupt, direction, attention_mask, position_map)
+    runs = prepare_runs(model, clean, corrupt, direction, attention_mask, position_map)
     if position_map is not None and site == "pattern":
         raise InputError(
             expected="prompts of equal length for site 'pattern'",
@@ -113,7 +113,7 @@ def patch_heads(
     options = {"memory_budget": memory_budget, "fast": fast}
     with torch.no_grad():
         source = Replay(model, runs.source, attention_mask=runs.source_mask, **options)
-        values = _source_values(source, sets.used_layers, site, runs)
+        values = source_values(source, sets.used_layers, site, runs)
         target = source.base(metric)
         del source
         replay = Replay(model, runs.base, attention_mask=runs.base_mask, **options)
@@ -137,7 +137,7 @@ def patch_heads(
     )
 
 
-def _prepare(
+def prepare_runs(
     model: Any,
     clean: Prompts,
     corrupt: Prompts,
@@ -145,6 +145,11 @@ def _prepare(
     attention_mask: Tensor | tuple[Tensor | None, Tensor | None] | None,
     position_map: Tensor | None,
 ) -> PromptRuns:
+    """The base run and the source of activations, whichever direction makes clean.
+
+    Args:
+        model, clean, corrupt, direction, attention_mask, position_map: as in `patch_heads`.
+    """
     masks = attention_mask if isinstance(attention_mask, tuple) else (attention_mask,) * 2
     pair = [
         as_tokens(model, prompts, mask)
@@ -154,10 +159,17 @@ def _prepare(
     return pair_runs(model, base, source, position_map=position_map)
 
 
-def _source_values(
+def source_values(
     source: Replay, layers: Iterable[int], site: Site, runs: PromptRuns
 ) -> dict[int, Tensor]:
-    """Activations of the source run at the columns of the base run."""
+    """Activations of the source run at the columns of the base run, by layer.
+
+    Args:
+        source: a replay of the source's tokens.
+        layers: which layers.
+        site: which activations.
+        runs: how columns correspond.
+    """
     if source.is_fast:
         return {layer: runs.aligned(source.activation(layer, site)) for layer in layers}
     sites = [(layer, site) for layer in layers]
