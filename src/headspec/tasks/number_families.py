@@ -30,7 +30,7 @@ def comparison_pairs(kind: Kind, n: int, *, wording: str, seed: int) -> list[Pro
 
 
 def conflicting_numbers() -> list[tuple[str, str]]:
-    """Ordered pairs such as 9.8 and 9.11: one is the bigger decimal, the other the newer version."""
+    """Ordered pairs such as 9.8 and 9.11: one the bigger decimal, the other the newer version."""
     pairs = [
         (f"{whole}.{big}", f"{whole}.{small}{digit}")
         for whole in range(10)

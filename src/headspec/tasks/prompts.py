@@ -237,7 +237,7 @@ def _as_pair(row: Any, where: str) -> PromptPair:
     if isinstance(row, PromptPair):
         return row
     if isinstance(row, Mapping):
-        parts = {column: row.get(column) for column in COLUMNS}
+        parts: dict[str, Any] = {column: row.get(column) for column in COLUMNS}
     elif isinstance(row, Sequence) and not isinstance(row, str) and len(row) == len(COLUMNS):
         parts = dict(zip(COLUMNS, row, strict=True))
     else:

@@ -38,7 +38,7 @@ class TokenisedTask:
         clean, corrupt: token ids; `corrupt` rows continue with the same answers.
         clean_mask, corrupt_mask: 0 for padding on the left, else 1.
         is_token: where `clean` holds tokens of prompt or answer, not padding on either side. What
-            stands right of the answers is read by nothing, but would count in a mean over positions.
+            stands right of the answers is read by nothing, but would count in a mean.
         end: the column.
         positions, corrupt_positions: column of the last token of each named part, row by row, and
             `"end"`. The two agree where clean and corrupt have the same words in the same places.
