@@ -6,11 +6,16 @@ from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
-from headspec.interventions.edit_rows import gather_effects, measure_changes, row_interventions
+from headspec.interventions.edit_rows import (
+    gather_effects,
+    measure_changes,
+    row_interventions,
+    rows_per_example,
+)
 from headspec.interventions.effects import HeadEffects
 from headspec.interventions.head_sets import HeadSets, HeadsLike, resolve_heads
 from headspec.interventions.positions import PositionSets, PositionsLike, resolve_positions
@@ -39,6 +44,7 @@ def ablate_heads(
     site: AblationSite = "z",
     attention_mask: Tensor | None = None,
     reference_mask: Tensor | None = None,
+    counted: Bool[Tensor, "reference pos"] | None = None,
     n_bootstrap: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -68,13 +74,15 @@ def ablate_heads(
             position over few prompts then holds a good part of each prompt's own activation).
         per_position: means for each column over the reference prompts, which must all have the
             length of the tokens; otherwise one mean over prompts and positions.
-        n_donors: resampling donors for each row. A donor never holds the row's own prompt, and
-            has a token wherever the row has one.
+        n_donors: resampling donors for each example. A donor never holds the example's own
+            prompt, and has a token wherever it has one.
         positions: where to ablate, as in `patch_heads`; None: everywhere.
         layers: without `heads`, restricts the sweep; the unit for `"mlp_out"`.
         site: `"z"` of heads, or `"mlp_out"` of layers.
         attention_mask: 1 for tokens, 0 for padding on the left, which is left out of means.
         reference_mask: the same of the reference.
+        counted: which positions of the reference count in a mean, such as `task.is_token`; None:
+            all but padding.
         n_bootstrap, level: of the intervals over distinct prompts; donors are not resampled.
         seed: of donors and intervals.
         batch_size: reference rows in one forward pass.
@@ -122,6 +130,7 @@ def ablate_heads(
                     site=site,
                     per_position=per_position,
                     attention_mask=donors[1],
+                    counted=counted,
                     batch_size=batch_size,
                 )
             interventions = row_interventions(sets, places, site=site, values=values)
@@ -158,14 +167,7 @@ def _resample(
     run, donors, n_donors, seed = given
     if n_donors < 1:
         raise InputError(expected="at least one donor", got=f"{n_donors}", fix="n_donors=4, say.")
-    chosen = choose_donors(
-        run[0].cpu(),
-        donors[0].cpu(),
-        mask=_present(run),
-        reference_mask=_present(donors),
-        n_donors=n_donors,
-        seed=seed,
-    )
+    chosen = _donor_rows(run, donors, rows_per_example(metric), n_donors, seed)
     total = torch.zeros(())
     for index in chosen:
         device = replay.tokens.device
@@ -180,6 +182,24 @@ def _resample(
         interventions = row_interventions(sets, places, site=site, values=values)
         total = total + measure_changes(replay, interventions, metric, base)
     return total / len(chosen)
+
+
+def _donor_rows(
+    run: Tokens, donors: Tokens, per_example: int, n_donors: int, seed: int
+) -> Int[Tensor, "donor batch"]:
+    """Rows that lend; the rows of one example take theirs from one donor."""
+    within = run[0] is donors[0]  # then a donor lends row for row
+    step = per_example if within else 1
+    chosen = choose_donors(
+        run[0].cpu()[::per_example],
+        donors[0].cpu()[::step],
+        mask=_present(run)[::per_example],
+        reference_mask=_present(donors)[::step],
+        n_donors=n_donors,
+        seed=seed,
+    )
+    offsets = torch.arange(per_example) if within else torch.zeros(per_example, dtype=torch.long)
+    return (step * chosen[..., None] + offsets).flatten(1)
 
 
 def _present(tokens: Tokens) -> Tensor:

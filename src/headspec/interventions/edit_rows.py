@@ -112,14 +112,16 @@ def example_groups(
     """Which examples hold the same prompts, by number; None where all are distinct or unknown.
 
     Args:
-        metric: one whose examples are made of several rows says of which in `example_rows`
-            (`example row`).
-        groups: the same of rows of tokens.
+        metric: of a metric with `rows_per_example` k, rows ki to ki + k - 1 make example i.
+        groups: which rows of tokens hold the same prompts.
         n_examples: how many examples the metric gives.
     """
-    rows = getattr(metric, "example_rows", None)
-    if rows is not None:
-        groups = groups[rows].unique(dim=0, return_inverse=True)[1]
+    groups = groups.view(-1, rows_per_example(metric)).unique(dim=0, return_inverse=True)[1]
     if len(groups) != n_examples or len(groups.unique()) == n_examples:
         return None
     return groups.numpy()
+
+
+def rows_per_example(metric: Metric) -> int:
+    """Rows of tokens that make one example of a metric; 1 unless the metric says otherwise."""
+    return getattr(metric, "rows_per_example", 1)

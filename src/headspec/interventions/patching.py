@@ -15,7 +15,13 @@ from headspec.interventions.edits import Site
 from headspec.interventions.effects import HeadEffects
 from headspec.interventions.head_sets import HeadsLike, resolve_heads
 from headspec.interventions.positions import PositionsLike, resolve_positions
-from headspec.interventions.prompt_pairs import PromptRuns, Prompts, as_tokens, pair_runs
+from headspec.interventions.prompt_pairs import (
+    PromptRuns,
+    Prompts,
+    as_tokens,
+    inverse_map,
+    pair_runs,
+)
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.lens.capture import capture
 from headspec.lens.logits import MetricLike, as_metric
@@ -73,8 +79,8 @@ def patch_heads(
         layers: without `heads`, restricts the sweep; the unit for sites of whole layers.
         attention_mask: 1 for tokens, 0 for padding on the left; a pair (clean, corrupt) where
             the two differ, which needs a `position_map`.
-        position_map: for prompts of unequal length: for each column of the *base* run the column
-            of the other run, -1 for none (such columns are left alone).
+        position_map: for prompts of unequal length, such as `task.position_map`: for each column
+            of the corrupt run the clean one, -1 for none; columns without one are left alone.
         n_bootstrap, level, seed: of the intervals over distinct prompt pairs.
         memory_budget: bytes of working memory for stacked forward passes.
         fast: False: one whole forward pass for each intervention, the same numbers.
@@ -155,8 +161,11 @@ def prepare_runs(
         as_tokens(model, prompts, mask)
         for prompts, mask in zip((clean, corrupt), masks, strict=True)
     ]
-    base, source = pair[::-1] if direction == "denoise" else pair
-    return pair_runs(model, base, source, position_map=position_map)
+    if direction == "denoise":
+        return pair_runs(model, pair[1], pair[0], position_map=position_map)
+    if position_map is not None:
+        position_map = inverse_map(position_map, n_pos=pair[0][0].shape[1])
+    return pair_runs(model, pair[0], pair[1], position_map=position_map)
 
 
 def source_values(

@@ -135,14 +135,22 @@ def _check_lengths(model: Any, base: Tokens, source: Tokens) -> None:
                 expected="clean and corrupt prompts of as many tokens each, column for column",
                 got=f"{shown} in row {row}",
                 fix="Column by column, other words would be patched in. Change a prompt, or give "
-                "position_map=: for each column of the base run the column of the other, -1 for "
-                "none.",
+                "position_map=: for each column of the corrupt run the clean one, -1 for none.",
             )
 
 
 def _unpadded(tokens: Tensor, mask: Tensor | None, row: int) -> list[int]:
     ids = tokens[row].cpu()
     return (ids if mask is None else ids[mask[row].cpu().bool()]).tolist()
+
+
+def inverse_map(position_map: Tensor, *, n_pos: int) -> Int[Tensor, "*batch n_pos"]:
+    """A position map seen from the other run, which has `n_pos` columns."""
+    lead, width = position_map.shape[:-1], position_map.shape[-1]
+    found = torch.full((*lead, n_pos + 1), -1)  # one column more for those without counterpart
+    index = torch.where(position_map < 0, n_pos, position_map).cpu().long()
+    found.scatter_(-1, index, torch.arange(width).expand(index.shape))
+    return found[..., :n_pos]
 
 
 def _shown(model: Any, ids: list[int]) -> str:
@@ -160,7 +168,7 @@ def _checked_map(position_map: Tensor, base: Tensor, source: Tensor) -> Tensor:
             f"columns of the other run, 0 to {source.shape[1] - 1}, or -1",
             got=f"shape {list(position_map.shape)}, {int(position_map.min())} to "
             f"{int(position_map.max())}",
-            fix="For each column of the base run, name the column that its activations come from.",
+            fix="For each column of the corrupt run, name the clean column that corresponds to it.",
         )
     return found
 

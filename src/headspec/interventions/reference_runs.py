@@ -22,6 +22,7 @@ def mean_activations(
     site: str = "z",
     per_position: bool = False,
     attention_mask: Int[Tensor, "batch pos"] | None = None,
+    counted: Bool[Tensor, "batch pos"] | None = None,
     batch_size: int = 64,
 ) -> dict[int, Tensor]:
     """Mean activation of each head (or MLP) over a reference set, summed in float64.
@@ -34,6 +35,7 @@ def mean_activations(
         per_position: a mean for each column, over prompts, instead of one over prompts and
             positions.
         attention_mask: 1 for tokens, 0 for padding, which is left out.
+        counted: which positions count, such as `task.is_token`; None: all but padding.
         batch_size: rows in one forward pass.
 
     Returns:
@@ -44,6 +46,7 @@ def mean_activations(
     """
     mask = torch.ones(tokens.shape) if attention_mask is None else attention_mask.cpu().float()
     lengths = mask.sum(1).unique().int().tolist()
+    mask = mask if counted is None else mask * counted.cpu()
     if per_position and len(lengths) > 1:
         raise InputError(
             expected="reference prompts of equal length for means per position",
