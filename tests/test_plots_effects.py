@@ -9,8 +9,12 @@ import pytest
 import headspec as hs
 from headspec.errors import InputError
 from headspec.heads import Head
+from headspec.interventions.swap_result import ClusterSwap, WithinSwap
 from headspec.plots.head_effects import plot_head_effects
 from headspec.plots.palette import DARK, PAPER, TEMPLATE, VALUE
+from headspec.plots.swap_axis import FLOOR
+from headspec.plots.swaps import RIDGE, plot_swap_null
+from headspec.stats import summarise_null
 
 
 def head_effects(*, kind="head", places=("all",), sets=(), n=24, seed=0, pair=True, **changes):
@@ -59,6 +63,7 @@ def every_figure():
         "layers_by_position": plot_head_effects(head_effects(kind="layer", places=places)),
         "layers": plot_head_effects(head_effects(kind="layer")),
         "sets": plot_head_effects(head_effects(kind="set", sets=SETS)),
+        "swaps": plot_swap_null(SWAPS),
     }
 
 
@@ -162,6 +167,118 @@ def test_one_example_has_no_whiskers_and_no_dots():
     figure = plot_head_effects(effects)
     assert not the(figure, "clear")[0].x
     assert "no intervals" in figure.layout.meta["headspec"]["note"]
+
+
+# --- swaps ----------------------------------------------------------------------------------
+
+
+def cluster_swap(*, mean=0.5, null=(0.2, 0.9), n_null=99, seed=0, sizes=(3, 3), **changes):
+    """A swap whose null is even between two ends on the log axis."""
+    rng = np.random.default_rng(seed)
+    draws = np.exp(rng.uniform(*np.log(null), n_null))
+    kl = rng.lognormal(0, 0.5, 20)
+    kl *= mean / kl.mean()
+    heads = tuple(Head(1, index) for index in range(sum(sizes)))
+    first, second = heads[: sizes[0]], heads[sizes[0] :]
+    within = tuple(
+        WithinSwap(
+            heads=cluster,
+            n_pairs=1,
+            draws=rng.lognormal(-3, 0.2, 5 if len(cluster) > 1 else 0),
+            between=rng.lognormal(-1, 0.2, 5 if len(cluster) > 1 else 0),
+        )
+        for cluster in (first, second)
+    )
+    fields = {
+        "kl": kl,
+        "pairing_kl": np.full(5, mean),
+        "pairings": (tuple(zip(range(3), range(3, 6), strict=True)),) * 5,
+        "null_draws": draws,
+        "null": summarise_null(float(kl.mean()), draws),
+        "exact": False,
+        "within": within,
+        "clusters": (first, second),
+        "how": "qk",
+        "unequal": "repeat",
+        "n_random": n_null,
+        "seed": seed,
+        "n": 20,
+        "layer": 1,
+        "model": "micro",
+        "step": 6144,
+    }
+    return ClusterSwap(**fields | changes)
+
+
+SWAPS = {"addition": cluster_swap(), "patterns": cluster_swap(mean=6.0, seed=1)}
+
+
+def test_every_draw_of_the_null_is_in_its_hill():
+    """Heights are counts: their sum, over the highest, is the number of draws."""
+    for hill, swap in zip(the(plot_swap_null(SWAPS), "null"), SWAPS.values(), strict=True):
+        x, y = np.array(hill.x), np.array(hill.y)
+        assert x.min() <= swap.null_draws.min() <= swap.null_draws.max() <= x.max()
+        row = np.round(y.max())
+        heights = (row - y[1:-1])[::2] / RIDGE
+        edges = np.log10(x[::2])
+        counts, _ = np.histogram(np.log10(swap.null_draws), bins=edges)
+        assert counts.sum() == len(swap.null_draws)
+        np.testing.assert_allclose(heights[: len(counts)], counts / counts.max(), atol=1e-12)
+
+
+def test_the_mean_of_the_clusters_is_filled_where_its_p_is_small():
+    marks = the(plot_swap_null(SWAPS), "mean")
+    assert [mark.customdata[0] for mark in marks] == pytest.approx([0.5, 6.0])
+    assert [mark.marker.color for mark in marks] == [PAPER, VALUE]
+    assert [mark.text[0] for mark in marks] == [f"p = {s.p_value:.2g}" for s in SWAPS.values()]
+
+
+def test_nulls_lie_behind_the_clusters_in_every_row():
+    roles = [t.meta for t in plot_swap_null(SWAPS).data if t.meta in ("null", "within", "mean")]
+    assert roles == ["null", "within", "within", "mean"] * 2
+
+
+def test_swaps_inside_clusters_stand_beside_as_many_pairs_between():
+    figure = plot_swap_null(SWAPS["addition"])
+    for role, name in (("within", "draws"), ("between", "between")):
+        for trace, one in zip(the(figure, role), SWAPS["addition"].within, strict=True):
+            np.testing.assert_allclose(trace.x, getattr(one, name))
+    filled, hollow = the(figure, "within")[0].marker, the(figure, "between")[0].marker
+    assert filled.color == hollow.line.color
+    assert hollow.color == PAPER
+
+
+def test_the_studys_thresholds_are_drawn_in_both_panels():
+    figure = plot_swap_null(SWAPS)
+    lines = [(s.xref, s.x0) for s in figure.layout.shapes if s.name == "threshold"]
+    assert sorted(lines) == [("x", 0.1), ("x", 1.0), ("x2", 0.1), ("x2", 1.0)]
+    words = {a.text for a in figure.layout.annotations}
+    assert {"moderate", "strong"} <= words
+
+
+def test_every_prompt_has_its_dot():
+    for trace, swap in zip(the(plot_swap_null(SWAPS), "prompt"), SWAPS.values(), strict=True):
+        np.testing.assert_allclose(trace.x, swap.kl)
+
+
+def test_a_divergence_of_nothing_has_a_place_on_the_log_axis():
+    nothing = cluster_swap(kl=np.zeros(20), null_draws=np.zeros(99), how="all")
+    figure = plot_swap_null(nothing)
+    assert min(the(figure, "prompt")[0].x) == FLOOR
+    assert figure.layout.xaxis.ticktext[0] == f"≤ {FLOOR:g}"
+
+
+def test_a_cluster_of_one_head_has_no_inside():
+    figure = plot_swap_null(cluster_swap(sizes=(5, 1)))
+    assert [len(trace.x) for trace in the(figure, "within")] == [5, 0]
+    assert "inside cluster B" not in {t.name for t in the(figure, "legend")}
+
+
+def test_swaps_of_two_layers_are_two_figures():
+    with pytest.raises(InputError, match="of one layer and kind"):
+        plot_swap_null({"a": cluster_swap(), "b": cluster_swap(layer=2)})
+    with pytest.raises(InputError, match="0 swaps"):
+        plot_swap_null({})
 
 
 # --- all of them ----------------------------------------------------------------------------

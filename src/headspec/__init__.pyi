@@ -56,6 +56,7 @@ from .lens.models import wrap_model as wrap_model
 from .lens.protocols import HookedModel as HookedModel
 from .lens.weights import head_weights as head_weights
 from .measures import ClusterMeasure as ClusterMeasure
+from .measures import ParityMeasure as ParityMeasure
 from .plots import plot_capability_curves as plot_capability_curves
 from .plots import plot_emergence_map as plot_emergence_map
 from .plots import plot_head_effects as plot_head_effects
@@ -65,6 +66,7 @@ from .plots import plot_parity_null as plot_parity_null
 from .plots import plot_parity_timeline as plot_parity_timeline
 from .plots import plot_similarity_heatmaps as plot_similarity_heatmaps
 from .plots import plot_success_rates as plot_success_rates
+from .plots import plot_swap_null as plot_swap_null
 from .report import HypothesisVerdict as HypothesisVerdict
 from .report import ReportFigure as ReportFigure
 from .report import ReportSection as ReportSection

@@ -12,6 +12,7 @@ from headspec.plots.parity_rates import plot_success_rates
 from headspec.plots.parity_timeline import plot_parity_timeline
 from headspec.plots.projection import plot_head_projection
 from headspec.plots.similarity import plot_similarity_heatmaps
+from headspec.plots.swaps import plot_swap_null
 from headspec.plots.timeline import plot_metric_timeline
 from headspec.plots.window import TransitionLike
 
@@ -26,4 +27,5 @@ __all__ = [
     "plot_parity_timeline",
     "plot_similarity_heatmaps",
     "plot_success_rates",
+    "plot_swap_null",
 ]
