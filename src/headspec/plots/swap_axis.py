@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from headspec.plots.palette import MUTED
 from headspec.plots.panels import Panels
 
-FLOOR = 1e-4
+FLOOR = 1e-3
 """Divergences below this (in nats) are drawn at it: a log axis has no place for 0."""
 
 THRESHOLDS = {"minimal": (0.0, 0.1), "moderate": (0.1, 1.0), "strong": (1.0, np.inf)}
@@ -61,6 +61,7 @@ def kl_axis(span: tuple[float, float]) -> dict:
         "type": "log",
         "range": [float(np.log10(span[0])), float(np.log10(span[1]))],
         "tickmode": "array",
+        "tickangle": 0,
         "tickvals": shown,
         "ticktext": [f"≤ {tick:g}" if tick <= FLOOR else f"{tick:g}" for tick in shown],
         "showgrid": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -58,7 +59,7 @@ def plot_swap_null(
     one = _common(named)
     span = _span(named)
     panels = Panels(
-        titles=["Mean over prompts, in front of random sets", "Each prompt"],
+        titles=["Mean over prompts", "Each prompt"],
         columns=2,
         height=40 + 112 * len(named),
         narrow_height=40 + 100 * len(named),
@@ -66,7 +67,7 @@ def plot_swap_null(
         gap_share=0.05,
         legend_lines=2,
         narrow_legend_lines=5,
-        left=24 + 7 * max(map(len, named)),
+        left=24 + 7 * max(len(line) for name in named for line in _lines(name)),
     )
     step = "" if one.step is None else f", step {one.step}"
     whose = f" · {one.model}{step}" if one.model else ""
@@ -89,6 +90,8 @@ def plot_swap_null(
         draw_thresholds(figure, panels, i, span)
         figure.update_layout({panels.axis("x", i): kl_axis(span)})
         figure.update_layout({panels.axis("y", i): _row_axis(list(named), shown=i == 0)})
+    meta: Any = figure.layout["meta"]
+    meta["headspec"]["narrow"][panels.axis("y", 1)] |= {"showticklabels": True}
     return figure.add_traces(_legend(named)).update_layout(
         legend={"itemclick": False, "itemdoubleclick": False}
     )
@@ -218,11 +221,16 @@ def _prompts(swap: ClusterSwap, row: int) -> go.Scatter:
     )
 
 
+def _lines(name: str) -> list[str]:
+    """A name in two lines, if it has two words."""
+    return name.rsplit(" ", 1)
+
+
 def _row_axis(names: list[str], *, shown: bool) -> dict:
     return {
         "tickmode": "array",
         "tickvals": list(range(len(names))),
-        "ticktext": names,
+        "ticktext": ["<br>".join(_lines(name)) for name in names],
         "tickfont": {"size": 12, "color": INK},
         "range": [len(names) - 0.6, -1.05],
         "ticks": "",
