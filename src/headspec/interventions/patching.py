@@ -161,11 +161,12 @@ def prepare_runs(
         as_tokens(model, prompts, mask)
         for prompts, mask in zip((clean, corrupt), masks, strict=True)
     ]
+    names = ("clean", "corrupt") if direction == "noise" else ("corrupt", "clean")
     if direction == "denoise":
-        return pair_runs(model, pair[1], pair[0], position_map=position_map)
-    if position_map is not None:
+        pair = pair[::-1]
+    elif position_map is not None:
         position_map = inverse_map(position_map, n_pos=pair[0][0].shape[1])
-    return pair_runs(model, pair[0], pair[1], position_map=position_map)
+    return pair_runs(model, pair[0], pair[1], position_map=position_map, names=names)
 
 
 def source_values(

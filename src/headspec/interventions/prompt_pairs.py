@@ -85,9 +85,20 @@ def as_tokens(model: Any, prompts: Prompts, attention_mask: Tensor | None) -> To
 
 
 def pair_runs(
-    model: Any, base: Tokens, source: Tokens, *, position_map: Tensor | None
+    model: Any,
+    base: Tokens,
+    source: Tokens,
+    *,
+    position_map: Tensor | None,
+    names: tuple[str, str] = ("base", "source"),
 ) -> PromptRuns:
     """Two runs whose columns correspond: the same ones, or by an explicit map.
+
+    Args:
+        model: the hooked model.
+        base, source: tokens of the two runs.
+        position_map: for each column of the base run that of the source, -1 for none.
+        names: of the two, for messages.
 
     Raises:
         InputError: prompts of unequal length without a map; the message shows both tokenisations.
@@ -103,7 +114,7 @@ def pair_runs(
     if base_mask is not None:
         useful &= base_mask.cpu().bool()
     if position_map is None:
-        _check_lengths(model, base, source)
+        _check_lengths(model, base, source, names)
         differs = (base_tokens.cpu() != source_tokens.cpu()) & useful
         if getattr(model.cfg, "attention_dir", "causal") == "causal":
             useful &= differs.int().cummax(1).values.bool()
@@ -125,12 +136,15 @@ def pair_runs(
     )
 
 
-def _check_lengths(model: Any, base: Tokens, source: Tokens) -> None:
+def _check_lengths(model: Any, base: Tokens, source: Tokens, names: tuple[str, str]) -> None:
     """Row by row as many tokens, in the same columns."""
     for row in range(len(base[0])):
         one, other = (_unpadded(tokens, mask, row) for tokens, mask in (base, source))
         if len(one) != len(other) or base[0].shape != source[0].shape:
-            shown = " and ".join(f"{len(ids)} tokens {_shown(model, ids)}" for ids in (one, other))
+            shown = " and ".join(
+                f"{name} {len(ids)} tokens {_shown(model, ids)}"
+                for name, ids in zip(names, (one, other), strict=True)
+            )
             raise InputError(
                 expected="clean and corrupt prompts of as many tokens each, column for column",
                 got=f"{shown} in row {row}",
