@@ -139,8 +139,9 @@ def _tokens_within(start: int, length: int, offsets: Offsets) -> list[tuple[int,
     ]
 
 
-def last_token(start: int, end: int, offsets: Offsets) -> int:
-    """The last token that overlaps characters start to end; -1 if none does."""
+def last_token(span: tuple[int, int], offsets: Offsets) -> int:
+    """The last token that overlaps some characters (start and end); -1 if none does."""
+    start, end = span
     found = _tokens_within(start, end - start, offsets)
     return found[-1][0] if found else -1
 

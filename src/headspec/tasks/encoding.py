@@ -119,7 +119,9 @@ def _encode(pair: PromptPair, tokenizer: Any, start: Ids, *, alignment: Alignmen
     if pair.ids is not None:
         clean, corrupt = pair.ids.clean, pair.ids.corrupt
         answers = [(pair.ids.correct, pair.ids.wrong)] * 2
-        offsets: list[Offsets] = [[(i, i + 1) for i in range(len(ids))] for ids in (clean, corrupt)]
+        offsets: Sequence[Offsets] = [
+            [(i, i + 1) for i in range(len(ids))] for ids in (clean, corrupt)
+        ]
     else:
         prompts = [pair.clean, pair.corrupt]
         ids, offsets = _tokens(tokenizer, prompts)
@@ -145,9 +147,9 @@ def _encode(pair: PromptPair, tokenizer: Any, start: Ids, *, alignment: Alignmen
     )
     spans = [
         {
-            span.name: len(start) + last_token(*getattr(span, side), offset)
+            span.name: len(start) + token
             for span in pair.spans
-            if offset
+            if (token := last_token(getattr(span, side), offset)) >= 0
         }
         for side, offset in zip(("clean", "corrupt"), offsets, strict=True)
     ]
@@ -164,7 +166,7 @@ def _encode(pair: PromptPair, tokenizer: Any, start: Ids, *, alignment: Alignmen
     )
 
 
-def _tokens(tokenizer: Any, texts: list[str]) -> tuple[list[Ids], list[Offsets]]:
+def _tokens(tokenizer: Any, texts: list[str]) -> tuple[list[Ids], Sequence[Offsets]]:
     fast = bool(getattr(tokenizer, "is_fast", False))
     extra = {"return_offsets_mapping": True} if fast else {}
     rows = tokenizer(texts, add_special_tokens=False, verbose=False, **extra)

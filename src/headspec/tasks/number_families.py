@@ -56,7 +56,7 @@ def _comparison(kind: Kind, first: str, second: str, wording: str) -> PromptPair
 
     plain = [*question(word), "\nAnswer:"]
     qa = ["Q: ", *question(word), "\nA:"]
-    shared = ()
+    shared = (f": {first} or {second}?",)
     if wording == "two_formats":
         clean, corrupt = plain, qa
         shared = (f"{start}{word}: {first} or {second}?",)

@@ -52,12 +52,17 @@ def draw(items: Sequence[Item], n: int, *, seed: int, first: Sequence[Item] = ()
     Raises:
         InputError: there are fewer.
     """
-    if not 1 <= n <= len(items):
-        raise InputError(
-            expected=f"1 to {len(items)} items, as many distinct ones as there are",
-            got=f"n={n}",
-            fix="Repeating items would not be more evidence.",
-        )
+    check_count(n, len(items))
     order = np.random.default_rng(seed).permutation(len(items))
     rest = (items[int(i)] for i in order)
     return list(dict.fromkeys([*first, *rest]))[:n]
+
+
+def check_count(n: int, n_available: int) -> None:
+    """Raise unless there are `n` distinct items."""
+    if not 1 <= n <= n_available:
+        raise InputError(
+            expected=f"n from 1 to {n_available}, the distinct pairs there are",
+            got=f"n={n}",
+            fix="Repeating pairs would not be more evidence.",
+        )
