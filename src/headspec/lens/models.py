@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from importlib.metadata import version
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from headspec.errors import InputError
+from headspec.errors import InputError, check_choice
 from headspec.lens.hooked_transformer import build_hooked_transformer
 from headspec.lens.pretrained import load_pretrained
 from headspec.lens.processing import (
@@ -201,18 +201,8 @@ def _build_bridge(
 
 
 def _check_choices(model_class: str, processing: str) -> None:
-    if model_class not in ("auto", "bridge", "hooked_transformer"):
-        raise InputError(
-            expected="model_class 'auto', 'bridge' or 'hooked_transformer'",
-            got=repr(model_class),
-            fix="'auto' is the Bridge.",
-        )
-    if processing not in ("none", "compatibility"):
-        raise InputError(
-            expected="processing 'none' or 'compatibility'",
-            got=repr(processing),
-            fix="'none' keeps the weights as stored; 'compatibility' folds and centres them.",
-        )
+    check_choice("model_class", model_class, get_args(ModelClass))
+    check_choice("processing", processing, get_args(Processing))
     if model_class == "hooked_transformer" and int(version("transformer-lens").split(".")[0]) > 3:
         raise InputError(
             expected="model_class 'bridge' with this release of transformer-lens",
