@@ -51,15 +51,13 @@ class HeadSets:
         )
 
 
-def resolve_heads(
-    model: Any, heads: HeadsLike, *, site: Site, layers: Iterable[int] | None
-) -> HeadSets:
+def resolve_heads(model: Any, heads: Any, *, site: Site, layers: Iterable[int] | None) -> HeadSets:
     """The rows that `heads` and `layers` ask for.
 
     Args:
         model: a hooked model.
-        heads: None, heads, or sets of heads, which may span layers. For `k` and `v` under
-            grouped-query attention these are key-value heads.
+        heads: `HeadsLike`: None, heads, or sets of heads, which may span layers. For `k` and `v`
+            under grouped-query attention these are key-value heads.
         site: what will be replaced; sites of whole layers take no heads.
         layers: without `heads`, the layers to take; None: all.
 

@@ -32,7 +32,7 @@ class PositionSets:
 
 
 def resolve_positions(
-    positions: PositionsLike,
+    positions: Any,
     tokens: Int[Tensor, "batch pos"],
     *,
     allowed: Bool[Tensor, "batch pos"] | None = None,
@@ -40,9 +40,10 @@ def resolve_positions(
     """The masks that `positions` asks for.
 
     Args:
-        positions: None, all. An int or ints: these columns in every row, negative ones counted
-            from the end. `"each"`: column by column. A Bool tensor `batch pos`: itself. An Int
-            tensor `batch`: one column in each row. A dict: one named set for each entry.
+        positions: `PositionsLike`. None: all. An int or ints: these columns in every row, negative
+            ones counted from the end. `"each"`: column by column. A Bool tensor `batch pos`:
+            itself. An Int tensor `batch`: one column in each row. A dict: one named set for each
+            entry.
         tokens: the tokens of the base run.
         allowed: where a change can do anything (no padding, not before the runs of a pair first
             differ); what lies outside is left out of the masks, which is exact.
