@@ -35,6 +35,8 @@ from .interventions.edits import Intervention as Intervention
 from .interventions.effects import HeadEffects as HeadEffects
 from .interventions.example_effects import ExampleEffects as ExampleEffects
 from .interventions.example_effects import SmallGapWarning as SmallGapWarning
+from .interventions.metrics import kl_from as kl_from
+from .interventions.metrics import loss_metric as loss_metric
 from .interventions.parity import parity_test as parity_test
 from .interventions.parity_result import ParityTest as ParityTest
 from .interventions.patching import patch_heads as patch_heads

@@ -106,7 +106,9 @@ def kl_from(
     """
     columns, weights = _columns(positions, tokens, attention_mask)
     read = LogitRead(columns, log_probs=True)
-    logits = run_logits(model, tokens, attention_mask=attention_mask)
+    device = model.cfg.device
+    mask = None if attention_mask is None else attention_mask.to(device)
+    logits = run_logits(model, tokens.to(device), attention_mask=mask)
     return KLFrom(columns, read.take(logits).cpu(), weights)
 
 
@@ -149,12 +151,8 @@ def _columns(
     else:
         chosen = [positions] if isinstance(positions, int) else list(positions)
         columns = torch.tensor(chosen, dtype=torch.long).expand(n_rows, -1)
-    if (
-        len(columns) != n_rows
-        or not columns.numel()
-        or columns.max() >= n_pos
-        or columns.min() < -n_pos
-    ):
+    outside = not columns.numel() or columns.max() >= n_pos or columns.min() < -n_pos
+    if outside or len(columns) != n_rows:
         raise InputError(
             expected=f"columns below {n_pos} of {n_rows} rows",
             got=f"{columns.unique().tolist()} for {len(columns)} rows",

@@ -232,4 +232,10 @@ def _own_tokenizer(tokenizer: Any) -> Any:
         else:
             own = AutoTokenizer.from_pretrained(folder, add_bos_token=True)
     own.name_or_path = tokenizer.name_or_path
+    own.prepended_bos = _prepends_bos(tokenizer)  # what it did before: tasks keep to that
     return own
+
+
+def _prepends_bos(tokenizer: Any) -> bool:
+    first = tokenizer("a").input_ids[:1]
+    return tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]

@@ -68,10 +68,11 @@ def build_task(family: Family, *, n: int = 100, wording: Wording = "plain", seed
 
     Wordings: `"plain"`; `"qa"` ("Q: ...\\nA:"); `"two_formats"`, clean plain and corrupt in the
     other format, of unequal lengths: tokenise with `alignment="explicit"`; `"abc"`, indirect
-    objects whose corrupt twin has three other names; `"micro"`, the formats that the embedded suite was
-    trained on, drawn from what it was *not* trained on: there the corrupt twin of a comparison is
-    the other comparison of the same two numbers, `cloze` is the next token of held-out prose,
-    sequences are of the suite's own symbols (as token ids), and prompts start with the
+    objects whose corrupt twin has three other names; `"micro"`, the formats that the embedded
+    suite was trained on, drawn from what it was *not* trained on: there the corrupt twin of a
+    comparison is the other comparison of the same two numbers, `cloze` is the next token of
+    held-out prose, sequences are of the suite's own symbols (as token ids; its repeats had periods
+    of 8 and more, so patterns of 2 and 3 are new to it), and prompts start with the
     beginning-of-text token.
 
     Args:
