@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from headspec.plots.steps import StepAxis
@@ -33,6 +34,13 @@ SCALES = (
     Scale("strength", "split_strength", "{}_success", "Success", "share of pairs"),
     Scale("graded_strength", "graded_split_strength", "graded_{}", "Graded", "nats"),
 )
+
+
+def as_large(row: pd.Series) -> str:
+    """How many splits differ as much as even and odd: "12 of 462 as large"; empty if unknown."""
+    if not {"p", "n_splits"} <= set(row.index) or not np.isfinite(row["p"] * row["n_splits"]):
+        return ""
+    return f"{row['p'] * row['n_splits']:.0f} of {row['n_splits']:.0f} as large"
 
 
 def band(

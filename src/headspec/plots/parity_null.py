@@ -13,7 +13,7 @@ from headspec.errors import check_choice
 from headspec.plots.frames import layer_rows, metric_rows, number_column, p_column, whose
 from headspec.plots.palette import BLANK, VALUE
 from headspec.plots.panels import Panels
-from headspec.plots.parity import SCALES
+from headspec.plots.parity import SCALES, as_large
 from headspec.plots.steps import choose_steps, short_number
 from headspec.plots.window import swatch
 
@@ -152,11 +152,9 @@ def _legend() -> list[go.Scatter]:
 
 
 def _panel_title(row: pd.Series, step: int, which: str) -> str:
-    """The step, and where even minus odd stands among the splits."""
-    rank = ""
-    if "rank" in row and np.isfinite(row["rank"]):
-        rank = f"rank {row['rank']:.0f}/{row['n_splits']:.0f}, "
-    return f"Step {short_number(step)}: {rank}{which} = {row[which]:.2g}"
+    """The step, and how many splits differ as much as even and odd."""
+    many = as_large(row)
+    return f"Step {short_number(step)}: {many}{', ' * bool(many)}{which} = {row[which]:.2g}"
 
 
 def _alt(observed: pd.DataFrame, *, layer: int, unit: str) -> str:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from headspec.plots.frames import layer_rows, metric_rows, number_column, p_column, whose
 from headspec.plots.palette import NULL_BAND, NULL_MEAN, NULL_RANGE, PAPER, VALUE
 from headspec.plots.panels import Panels
-from headspec.plots.parity import SCALES, Scale, band
+from headspec.plots.parity import SCALES, Scale, as_large, band
 from headspec.plots.steps import StepAxis
 from headspec.plots.window import TransitionLike, shade_window, swatch, window_entry
 
@@ -111,10 +111,7 @@ def _strength(
     p = np.full(len(rows), np.nan) if p is None else p
     values = rows["value"].to_numpy(float)
     filled = p <= alpha
-    rank, of = number_column(rows, "rank"), number_column(rows, "n_splits")
-    ranks = [""] * len(rows)
-    if rank is not None and of is not None:
-        ranks = [f"<br>number {r:.0f} of {n:.0f} splits" for r, n in zip(rank, of, strict=True)]
+    many = [as_large(row) for _, row in rows.iterrows()]
     low, high = number_column(rows, "ci_low"), number_column(rows, "ci_high")
     bars = {}
     if low is not None and high is not None:
@@ -124,12 +121,12 @@ def _strength(
         x=axis.place(rows["step"]),
         y=values,
         customdata=rows["step"].to_numpy(),
-        text=[f"{words}<br>{which} = {each:.3g}" for words, each in zip(ranks, p, strict=True)],
+        text=[f"{words}<br>{which} = {each:.3g}" for words, each in zip(many, p, strict=True)],
         mode="lines+markers",
         line={"color": VALUE, "width": 2},
         marker=_marker(filled.tolist()),
         hovertemplate="step %{customdata}<br>even minus odd %{y:+.3g} "
-        f"({scale.unit})%{{text}}<extra></extra>",
+        f"({scale.unit})<br>%{{text}}<extra></extra>",
         name=scale.strength,
         meta="value",
         showlegend=False,

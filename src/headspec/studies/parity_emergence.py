@@ -8,7 +8,7 @@ every other split of the layer into halves, at every step.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,17 +20,13 @@ PHASES = {"early": (0.0, 0.1), "middle": (0.1, 0.5), "late": (0.5, 1.0)}
 """The study's parts of training: (share after which it begins, share at which it ends)."""
 
 Strength = Literal["strength", "graded_strength"]
-UNITS: dict[Strength, str] = {"strength": "of success", "graded_strength": "nats"}
-"""The two ways to measure even minus odd: success rates, as the study does, and nats."""
+METRICS: tuple[Strength, ...] = get_args(Strength)
+"""The two ways to measure even minus odd: by success, as the study does, and in nats."""
 
 LEAST_EFFECT = 0.1
 """Where not even the strongest split reaches this (share of success, nats), nothing can be seen."""
 
 _TESTED = ("value", "p", "q", "strongest")
-_RATES: dict[Strength, tuple[str, str]] = {
-    "strength": ("share of pairs with the clean answer", "{}_success"),
-    "graded_strength": ("log-odds of the clean answer in nats", "graded_{}"),
-}
 
 
 def add_parity_q_values(frame: pd.DataFrame) -> pd.DataFrame:
@@ -50,12 +46,12 @@ def add_parity_q_values(frame: pd.DataFrame) -> pd.DataFrame:
     below (1/462 for 12 heads), so that over many layers and steps one alone may never be found.
     """
     q = pd.Series(np.nan, index=frame.index)
-    for metric in UNITS:
+    for metric in METRICS:
         tested = (frame["metric"] == metric) & frame["p"].notna()
         q[tested] = false_discovery_rate(frame.loc[tested, "p"].to_numpy(float))
     if q.isna().all():
         raise InputError(
-            expected=f"rows of {' or '.join(UNITS)} with p-values",
+            expected=f"rows of {' or '.join(METRICS)} with p-values",
             got=f"metrics {sorted(map(str, frame['metric'].unique()))}",
             fix="Sweep with hs.ParityMeasure.",
         )
@@ -130,7 +126,7 @@ def find_parity_emergence(
     Raises:
         InputError: for no or several values of one step.
     """
-    check_choice("metric", metric, tuple(UNITS))
+    check_choice("metric", metric, METRICS)
     part = parity_rows(frame, layer, metric)
     end = int(final_step or part["step"].iloc[-1])
     step = part["step"].to_numpy(int)
@@ -195,31 +191,3 @@ def tabulate_emergence(found: list[ParityEmergence]) -> pd.DataFrame:
         for one in found
     ]
     return pd.DataFrame(rows)
-
-
-def describe_parity(found: ParityEmergence, frame: pd.DataFrame, *, alpha: float = 0.05) -> str:
-    """A sentence on the last step of a layer: even, odd, the other splits, and since when.
-
-    Args:
-        found: of `find_parity_emergence`.
-        frame: the sweep.
-        alpha: that `found` was made with.
-    """
-    unit = UNITS[found.metric]
-    words, pattern = _RATES[found.metric]
-    rates = {
-        name: parity_rows(frame, found.layer, pattern.format(name))["value"].iloc[-1]
-        for name in ("even", "odd", "base", "full")
-    }
-    sentence = (
-        f"Layer {found.layer}, last step, {words}: restoring even heads gives "
-        f"{rates['even']:.2f}, odd heads {rates['odd']:.2f}, none {rates['base']:.2f}, all "
-        f"{rates['full']:.2f}. Even minus odd is {found.value:+.2g} {unit}, the strongest split "
-        f"{found.strongest:.2g}; p = {found.p:.2g} among all splits, q = {found.q:.2g}: "
-    )
-    if found.lasting_step is not None:
-        return sentence + f"{found.more} heads stand out from step {found.lasting_step} on."
-    if found.n_significant:
-        many = f"{found.n_significant} of {found.n_steps} steps"
-        return sentence + f"they stand out at {many}, but not up to the last."
-    return sentence + f"nothing special, at this step or any of {found.n_steps}."

@@ -13,11 +13,11 @@ from headspec.studies.hypotheses import HypothesisVerdict, Verdict
 from headspec.studies.parity_emergence import (
     LEAST_EFFECT,
     PHASES,
-    UNITS,
     ParityEmergence,
     in_phase,
     parity_rows,
 )
+from headspec.studies.parity_findings import amount
 from headspec.studies.rate_alignment import RateAlignment, align_rates
 
 _TIMING = {
@@ -111,25 +111,23 @@ def _judge_timing(found: ParityEmergence, phase: str) -> HypothesisVerdict:
         )
     else:
         evidence = (
-            f"At none of {found.n_steps} steps do even and odd heads differ more clearly than "
-            f"other splits of the layer (last step: {found.value:+.2g} {UNITS[found.metric]}, the "
-            f"strongest split {found.strongest:.2g}, q = {found.q:.2g})."
+            f"At none of {found.n_steps} steps do even and odd heads of layer {found.layer} differ "
+            f"more clearly than other splits of it (last step: "
+            f"{amount(found.value, found.metric)}, and {found.p:.1%} of all splits differ as much)."
         )
     if found.lasting_step is None and phase not in found.seen:
         verdict = "not decided"
-        evidence += (
-            f" In this part of training no split reaches {LEAST_EFFECT:g} {UNITS[found.metric]}, "
-            "so that none could stand out."
-        )
+        least = amount(LEAST_EFFECT, found.metric, signed=False)
+        evidence += f" In this part of training no split reaches {least}: none could stand out."
     return HypothesisVerdict(_TIMING[phase], verdict, evidence)
 
 
 def _lasting_words(found: ParityEmergence) -> str:
     less = "odd" if found.more == "even" else "even"
     words = (
-        f"{found.more.capitalize()} heads restore more than {less} ones, more clearly than other "
-        f"splits, from step {found.lasting_step} on ({found.share(found.lasting_step):.1%} of "
-        "training)"
+        f"{found.more.capitalize()} heads of layer {found.layer} restore more than {less} ones, "
+        f"more clearly than other splits, from step {found.lasting_step} on "
+        f"({found.share(found.lasting_step):.1%} of training)"
     )
     if found.lasting_step == 0:
         return words + ": before any training."
@@ -232,7 +230,7 @@ def _judge_alignments(
         return _verdict(text, False, True, "The suite has no such curve at three of these steps.")
     words = "; ".join(each.words() for each, _ in chosen) + "."
     if not lasts:
-        words = f"Nothing lasts that could go with it. The size of even minus odd with {words}"
+        words = f"Nothing lasts that could go with it. The size of even minus odd beside {words}"
         return _verdict(text, False, True, words)
     least = min(each.least_p for each, _ in chosen)
     if least > alpha:
