@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import combinations
 from typing import Any
@@ -15,15 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from torch import Tensor
-from zoo import random_tokens, tiny_model
+from zoo import random_tokens, tiny_model, tiny_tokenizer
 
-from headspec import parity_test, permutation_p, results
+from headspec import head_set_values, open_suite, parity_test, permutation_p, results
 from headspec.errors import InputError
+from headspec.heads import Head
 from headspec.interventions.parity import split_sets
 from headspec.interventions.split_strength import split_strength
 from headspec.lens.logits import LogitRead
 from headspec.lens.models import wrap_model
 from headspec.stats import bootstrap_interval
+from headspec.tasks.alignment import PositionMap
+from headspec.tasks.families import build_task
+from headspec.tasks.pairs import PairIds, PromptPair, Span
+from headspec.tasks.tokenised import TokenisedTask, tokenise_task
 
 pytestmark = pytest.mark.models
 
@@ -50,44 +55,37 @@ class Answers:
         return (difference > 0).float() if self.name == "preference" else difference
 
 
-@dataclass
-class Pair:
-    clean: str
-    corrupt: str
-    correct: str
-    wrong: str
+def task_of(clean: Tensor, corrupt: Tensor, answers: Tensor, **tokenise: Any) -> TokenisedTask:
+    """A task of token ids, with the positions `end` and `number`."""
+    pairs = [
+        PromptPair(
+            ids=PairIds(tuple(one), tuple(other), (right,), (wrong,)),
+            spans=(Span("start", (0, 1), (0, 1)), Span("number", (3, 4), (3, 4))),
+        )
+        for one, other, (right, wrong) in zip(
+            clean.tolist(), corrupt.tolist(), answers.tolist(), strict=True
+        )
+    ]
+    return tokenise_task("random", pairs, tiny_tokenizer(), prepend_bos=False, **tokenise)
 
 
-@dataclass
-class Prompts:
-    """Random prompts of the zoo's vocabulary that differ at one position, as a tokenised task."""
-
-    clean: Tensor
-    corrupt: Tensor
-    answers: Tensor
-    name: str = "random"
-    attention_mask: Tensor | None = None
-    pairs: list[Pair] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        rows = zip(self.clean.tolist(), self.corrupt.tolist(), self.answers.tolist(), strict=True)
-        self.pairs = [Pair(str(a), str(b), str(c), str(d)) for a, b, (c, d) in rows]
-        last = torch.full((len(self.clean),), self.clean.shape[1] - 1)
-        self.positions = {"end": last, "number": torch.full_like(last, 3)}
-
-    def metric(self, kind: str) -> Answers:
-        return Answers(kind, self.answers)
-
-
-def prompts(n: int = 5, *, seed: int = 0, length: int = 9, differ: int = 3) -> Prompts:
+def prompts(n: int = 5, *, seed: int = 0, length: int = 9) -> TokenisedTask:
+    """Random prompts of the zoo's vocabulary that differ at position 3."""
     clean = random_tokens(n, length, seed=seed)
     corrupt = clean.clone()
-    corrupt[:, differ] = 2 + (clean[:, differ] + 11) % 59
-    return Prompts(clean, corrupt, random_tokens(n, 2, seed=seed + 1))
+    corrupt[:, 3] = 2 + (clean[:, 3] + 11) % 59
+    right = random_tokens(n, seed=seed + 1)
+    return task_of(clean, corrupt, torch.stack([right, 2 + (right + 5) % 59], 1))
+
+
+def answers_of(task: TokenisedTask) -> Tensor:
+    return torch.tensor([[c[0], w[0]] for c, w in zip(task.correct, task.wrong, strict=True)])
 
 
 def model_of(name: str = "gpt_neox", *, model_class: Any = "bridge", **overrides: Any) -> Any:
-    return wrap_model(tiny_model(name, **overrides), model_class=model_class, name=name, step=7)
+    return wrap_model(
+        tiny_model(name, **overrides), tiny_tokenizer(), model_class=model_class, name=name, step=7
+    )
 
 
 @torch.no_grad()
@@ -104,8 +102,8 @@ def by_plain_hooks(model: Any, task: Any, layer: int, heads: Any, columns: Any) 
 
     hooks = [(f"blocks.{layer}.attn.hook_z", patch)]
     logits = model.run_with_hooks(task.corrupt, fwd_hooks=hooks)
-    return Answers("log_prob_difference", task.answers)(
-        logits[:, -1:].gather(-1, task.answers[:, None])
+    return Answers("log_prob_difference", answers_of(task))(
+        logits[:, -1:].gather(-1, answers_of(task)[:, None])
     ).numpy()
 
 
@@ -138,7 +136,7 @@ def test_every_split_equals_plain_hooks(name, model_class):
     np.testing.assert_allclose(found.pairs["graded_full"], every, atol=1e-5)
     with torch.no_grad():
         logits = model(task.clean)[:, -1]
-    clean = logits.gather(-1, task.answers)
+    clean = logits.gather(-1, answers_of(task))
     np.testing.assert_allclose(found.pairs["graded_clean"], clean[:, 0] - clean[:, 1], atol=1e-5)
 
 
@@ -152,13 +150,111 @@ def test_named_positions_and_noising(model_class):
     even, odd = (by_plain_hooks(model, task, 0, heads, [3, -1]) for heads in ([0, 2], [1, 3]))
     assert both.graded_strength == pytest.approx((even - odd).mean(), abs=1e-5)
     assert abs(both.graded_strength - at_end.graded_strength) > 1e-4
-    turned = Prompts(task.corrupt, task.clean, task.answers)
+    turned = task_of(task.corrupt, task.clean, answers_of(task))
     noised = parity_test(model, task, layer=1, direction="noise")
     assert noised.graded_strength == pytest.approx(
         parity_test(model, turned, layer=1).graded_strength, abs=1e-6
     )
     assert noised.graded_base == pytest.approx(noised.graded_clean)
     assert noised.summary().count("Corrupting") == 1
+
+
+@torch.no_grad()
+def one_by_one(model: Any, pair: PromptPair, heads: list[int], *, map_of: dict[int, int]) -> float:
+    """Log-probability difference of two answers of any length, one unpadded row at a time."""
+    scores = []
+    for answer in (pair.ids.correct, pair.ids.wrong):
+        clean, corrupt = (
+            torch.tensor([[*ids, *answer]]) for ids in (pair.ids.clean, pair.ids.corrupt)
+        )
+        n_corrupt, n_clean = len(pair.ids.corrupt), len(pair.ids.clean)
+        columns = map_of | {n_corrupt + i: n_clean + i for i in range(len(answer))}
+        _, cache = model.run_with_cache(clean)
+        clean_z = cache["blocks.0.attn.hook_z"]
+
+        def patch(z: Tensor, hook: Any = None, columns=columns, clean_z=clean_z) -> Tensor:
+            z = z.clone()
+            for to, source in columns.items():
+                z[:, to, heads] = clean_z[:, source, heads]
+            return z
+
+        logits = model.run_with_hooks(corrupt, fwd_hooks=[("blocks.0.attn.hook_z", patch)])
+        log_probs = logits.log_softmax(-1)[0, n_corrupt - 1 :]
+        scores.append(sum(float(log_probs[i, token]) for i, token in enumerate(answer)))
+    return scores[0] - scores[1]
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_answers_of_several_tokens_and_prompts_of_unequal_length(model_class):
+    """Pitfall 10: columns correspond by the task's map, in a batch padded on the left."""
+    model = model_of(model_class=model_class)
+    rows = random_tokens(2, 9).tolist()
+    ids = [
+        PairIds((7, 8, *rows[0]), (9, *rows[0]), (5, 6, 7), (5, 8)),
+        PairIds((7, 8, *rows[1][:5]), (9, *rows[1][:5]), (11,), (12, 13)),
+    ]
+    maps = [{column: column + 1 for column in range(1, 10)}, {i: i + 1 for i in range(1, 6)}]
+    pairs = [
+        PromptPair(
+            ids=one,
+            position_map=PositionMap(
+                tuple((clean, corrupt) for corrupt, clean in columns.items()),
+                n_clean=len(one.clean),
+                n_corrupt=len(one.corrupt),
+            ),
+        )
+        for one, columns in zip(ids, maps, strict=True)
+    ]
+    task = tokenise_task(
+        "unequal", pairs, tiny_tokenizer(), alignment="explicit", prepend_bos=False
+    )
+    assert task.rows_per_example == 2
+    found = parity_test(model, task, layer=0)
+    for name, heads in {"even": [0, 2], "odd": [1, 3], "full": [0, 1, 2, 3], "base": []}.items():
+        expected = [
+            one_by_one(model, pair, heads, map_of=columns)
+            for pair, columns in zip(pairs, maps, strict=True)
+        ]
+        np.testing.assert_allclose(getattr(found.graded, name), expected, atol=1e-4)
+    turned = [
+        PromptPair(
+            ids=PairIds(one.ids.corrupt, one.ids.clean, one.ids.correct, one.ids.wrong),
+            position_map=one.position_map.inverse(),
+        )
+        for one in pairs
+    ]
+    other = tokenise_task(
+        "turned", turned, tiny_tokenizer(), alignment="explicit", prepend_bos=False
+    )
+    noised = parity_test(model, other, layer=0, direction="noise")
+    assert noised.graded_strength == pytest.approx(found.graded_strength, abs=1e-5)
+
+
+def test_perfect_parity_that_is_one_head():
+    """Pitfall 12 on a trained model: odd heads restore every pair and even ones none, p = 1."""
+    model = open_suite("micro").model(6144)
+    task = build_task("decimal_comparison", n=12, wording="micro").tokenise(
+        model.tokenizer, answers="first_token"
+    )
+    found = parity_test(model, task, layer=3)
+    assert (found.even_success, found.odd_success) == (0.0, 1.0)
+    assert found.strength == -1  # "perfect even/odd specialisation"
+    assert found.success.ci_high == -1  # and alike for every pair
+    assert found.p == 1.0  # but every split into halves is as perfect
+    assert set(np.abs(found.null)) == {1.0}
+    assert found.graded_p > 0.05
+    values = head_set_values(
+        model,
+        task.clean,
+        task.corrupt,
+        task.metric(),
+        layer=3,
+        sizes=[1],
+        attention_mask=task.attention_mask,
+    )
+    best = values.smallest_sufficient(0.8)
+    assert best.sets == ((Head(3, 3),),)  # because one head does it all
+    assert best.held_out_share > 0.8
 
 
 def test_strength_by_hand():
@@ -278,7 +374,7 @@ def test_repeated_pairs_are_one_observation():
     model, task = model_of(), prompts(4)
     found = parity_test(model, task, layer=1)
     rows = torch.arange(4).repeat_interleave(4)
-    repeated = Prompts(task.clean[rows], task.corrupt[rows], task.answers[rows])
+    repeated = task_of(task.clean[rows], task.corrupt[rows], answers_of(task)[rows])
     again = parity_test(model, repeated, layer=1)
     assert again.n == found.n == 4
     assert again.graded_strength == pytest.approx(found.graded_strength, abs=1e-6)
@@ -293,7 +389,9 @@ def test_metrics_that_read_other_logits():
     """Accuracy reads the whole vocabulary, the graded metric two logits: both are right."""
     model, task = model_of(), prompts(6)
     with torch.no_grad():
-        task.answers[:, 0] = model(task.clean)[:, -1].argmax(-1)
+        likeliest = model(task.clean)[:, -1].argmax(-1)
+    answers = torch.stack([likeliest, 2 + (likeliest + 5) % 59], 1)
+    task = task_of(task.clean, task.corrupt, answers)
     found = parity_test(model, task, layer=1, metric="accuracy")
     assert found.success.metric == "accuracy"
     assert found.clean_success == 1.0
@@ -307,8 +405,7 @@ def test_metrics_that_read_other_logits():
 
 def test_no_effect_to_split():
     model, task = model_of(), prompts()
-    same = Prompts(task.clean, task.clean.clone(), task.answers)
-    found = parity_test(model, same, layer=0, positions="end")
+    found = parity_test(model, task, layer=0, positions="start")  # before the prompts differ
     assert not found.success.has_effect
     assert not found.graded.has_effect
     assert (found.strength, found.p, found.graded_p) == (0.0, 1.0, 1.0)
@@ -329,7 +426,7 @@ def test_frame_and_round_trip(tmp_path):
     assert set(frame["n"]) == {5}
     assert set(frame["step"]) == {7}
     text = found.summary()
-    for part in ("gpt_neox, step 7, layer 1", "5 distinct", "a sample of 2 splits", "p = "):
+    for part in ("gpt_neox, step 7, layer 1", "5 distinct", "of 2 sampled splits", "p = "):
         assert part in text
     again = results.load(results.save(found, tmp_path / "parity.json"))
     np.testing.assert_array_equal(again.graded_null, found.graded_null)
@@ -339,7 +436,7 @@ def test_frame_and_round_trip(tmp_path):
 def test_splits_above_the_limit_are_sampled():
     found = parity_test(model_of(num_attention_heads=8), prompts(2), layer=0, max_splits=12)
     assert (found.exact, len(found.sets)) == (False, 12)
-    assert "a sample of 6 splits" in found.summary()
+    assert "of 6 sampled splits" in found.summary()
 
 
 def test_what_cannot_be_split(monkeypatch):
@@ -349,7 +446,7 @@ def test_what_cannot_be_split(monkeypatch):
     with pytest.raises(InputError, match=r"even number of heads.*got 3 heads.*head_set_values"):
         parity_test(odd, task, layer=0)
     model = model_of()
-    with pytest.raises(InputError, match="'end', 'number'; got 'middle'"):
+    with pytest.raises(InputError, match="'start', 'number', 'end'; got 'middle'"):
         parity_test(model, task, layer=0, positions="middle")
     with pytest.raises(InputError, match="layer from 0 to 1; got 2"):
         parity_test(model, task, layer=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from math import comb
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -18,16 +18,21 @@ from headspec.interventions.edits import Edit, Intervention
 from headspec.interventions.many_sets import measure_many
 from headspec.interventions.parity_result import ParityTest
 from headspec.interventions.patching import Direction
+from headspec.interventions.prompt_pairs import PromptRuns, pair_runs
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.interventions.split_strength import split_strength
 from headspec.lens.capture import capture
 from headspec.lens.logits import LogitRead, Metric, MetricLike, as_metric
 from headspec.lens.processing import origin_of
+from headspec.tasks.alignment import invert_map
+from headspec.tasks.answer_metrics import Kind
+from headspec.tasks.prompts import Task
+from headspec.tasks.tokenised import TokenisedTask
 
 
 def parity_test(
     model: Any,
-    task: Any,
+    task: Task | TokenisedTask,
     *,
     layer: int,
     splits: Literal["exact"] | int = "exact",
@@ -65,7 +70,8 @@ def parity_test(
         graded: a graded metric besides; the log-probability difference of the two answers (nats)
             unless given. Success moves in steps of one pair; this one does not.
         positions: names of positions of the task (`task.positions`) at which z is replaced; None:
-            all from the first that differs between clean and corrupt.
+            all from the first that differs between clean and corrupt (where the prompts differ in
+            length: all that correspond).
         direction: `"denoise"`, as above; `"noise"` puts z of the corrupt run into the clean one,
             where a *negative* strength says that the even heads matter more.
         max_splits: with more sets than this, `"exact"` samples this many and says so.
@@ -93,25 +99,22 @@ def parity_test(
     """
     check_choice("direction", direction, get_args(Direction))
     _check_layer(model, layer)
-    if hasattr(task, "tokenise"):
-        task = task.tokenise(model.tokenizer)
+    if isinstance(task, Task):
+        task = task.tokenise(model.tokenizer, n_ctx=getattr(model.cfg, "n_ctx", None))
     sets, exact = split_sets(model.cfg.n_heads, splits=splits, max_splits=max_splits, seed=seed)
-    success = task.metric(metric) if isinstance(metric, str) else as_metric(metric)
+    success = task.metric(cast(Kind, metric)) if isinstance(metric, str) else as_metric(metric)
     by_degree = task.metric("log_prob_difference") if graded is None else as_metric(graded)
-    base_run, other_run = (
-        (task.corrupt, task.clean) if direction == "denoise" else (task.clean, task.corrupt)
-    )
-    replay = Replay(
-        model, base_run, attention_mask=task.attention_mask, memory_budget=memory_budget
-    )
-    values = capture(model, other_run, [(layer, "z")], attention_mask=task.attention_mask)
-    where = changed_positions(task, positions).to(replay.tokens.device)
-    edits = [
-        (Edit(layer, "z", values[layer, "z"], tuple(heads), where),) for heads in sets.tolist()
-    ]
-    everything: Intervention = (Edit(layer, "z", values[layer, "z"], None, where),)
-    rows = measure_both(replay, [*edits, everything, ()], success, by_degree)
-    clean = _clean_values(model, task, replay, success, by_degree, memory_budget=memory_budget)
+    runs = task_runs(model, task, direction)
+    where = _named_positions(task, positions, runs, direction)
+    replay = Replay(model, runs.base, attention_mask=runs.base_mask, memory_budget=memory_budget)
+    found = capture(model, runs.source, [(layer, "z")], attention_mask=runs.source_mask)
+    other_z = runs.aligned(found[layer, "z"])  # one tensor: each head's contribution is taken once
+    halves = [(Edit(layer, "z", other_z, tuple(heads), where),) for heads in sets.tolist()]
+    everything: Intervention = (Edit(layer, "z", other_z, None, where),)
+    rows = measure_both(replay, [*halves, everything, ()], success, by_degree)
+    if direction == "denoise":
+        replay = Replay(model, runs.source, attention_mask=runs.source_mask)
+    clean = measure_both(replay, [()], success, by_degree)
     distinct = _distinct_pairs(task)
     origin = origin_of(model)
     results = [
@@ -120,7 +123,7 @@ def parity_test(
             sets=part[: len(sets), distinct],
             full=part[-2, distinct],
             base=part[-1, distinct],
-            clean=at_clean[distinct],
+            clean=at_clean[0, distinct],
             seed=seed,
         )
         for one, part, at_clean in zip((success, by_degree), rows, clean, strict=True)
@@ -228,43 +231,47 @@ def _read_alike(one: LogitRead, other: LogitRead) -> bool:
     )
 
 
-def changed_positions(task: Any, names: str | Sequence[str] | None) -> Bool[Tensor, "batch pos"]:
-    """Which positions of which rows are replaced.
+def task_runs(model: Any, task: TokenisedTask, direction: Direction) -> PromptRuns:
+    """The two runs of a task: the one that is patched, and the one that activations come from.
 
     Args:
-        task: a tokenised task.
-        names: position names; None: all from the first that differs in its row.
-
-    Raises:
-        InputError: a name that the task does not have.
+        model: a hooked model.
+        task: its prompts may differ in length if it has a position map.
+        direction: which run is which.
     """
+    clean, corrupt = (
+        (tokens, None if bool(mask.all()) else mask)
+        for tokens, mask in ((task.clean, task.clean_mask), (task.corrupt, task.corrupt_mask))
+    )
+    base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
+    if torch.equal(task.clean_mask, task.corrupt_mask):
+        return pair_runs(model, base, source, position_map=None)
+    to_source = task.position_map
+    if direction == "noise":
+        to_source = invert_map(to_source, n_pos=task.clean.shape[1])
+    return pair_runs(model, base, source, position_map=to_source)
+
+
+def _named_positions(
+    task: TokenisedTask, names: str | Sequence[str] | None, runs: PromptRuns, direction: Direction
+) -> Bool[Tensor, "batch pos"]:
+    """Which positions of which rows of the base run are replaced; None: all that correspond."""
     if names is None:
-        return (task.clean != task.corrupt).cumsum(1) > 0
-    where = torch.zeros(task.clean.shape, dtype=torch.bool)
+        return runs.allowed
+    of_base = task.corrupt_positions if direction == "denoise" else task.positions
+    where = torch.zeros(runs.base.shape, dtype=torch.bool)
     for name in [names] if isinstance(names, str) else names:
-        if name not in task.positions:
+        if name not in of_base:
             raise InputError(
-                expected=f"positions out of {', '.join(map(repr, task.positions))}",
+                expected=f"positions out of {', '.join(map(repr, of_base))}",
                 got=repr(name),
                 fix="See task.positions; None replaces all from the first that differs.",
             )
-        where[torch.arange(len(where)), task.positions[name].cpu()] = True
-    return where
+        where[torch.arange(len(where)), of_base[name].cpu()] = True
+    return where & runs.allowed
 
 
-def _clean_values(
-    model: Any, task: Any, replay: Replay, first: Metric, second: Metric, *, memory_budget: int
-) -> tuple[Float[np.ndarray, " example"], Float[np.ndarray, " example"]]:
-    if replay.tokens.shape != task.clean.shape or not torch.equal(
-        replay.tokens, task.clean.to(replay.tokens)
-    ):
-        mask = task.attention_mask
-        replay = Replay(model, task.clean, attention_mask=mask, memory_budget=memory_budget)
-    found = measure_both(replay, [()], first, second)
-    return found[0][0], found[1][0]
-
-
-def _distinct_pairs(task: Any) -> list[int]:
+def _distinct_pairs(task: TokenisedTask) -> list[int]:
     """The first of every distinct pair: a repeated greedy trial of one prompt is one trial."""
     first: dict[tuple[str, ...], int] = {}
     for i, pair in enumerate(task.pairs):

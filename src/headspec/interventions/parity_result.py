@@ -214,11 +214,12 @@ class ParityTest:
         unit = f" {one.unit}" if one.unit else ""
         if not one.has_effect:
             return f"{name} ({one.metric}): no effect to split, no set of heads changes it."
-        which = "all" if self.exact else "a sample of"
+        which = "splits" if self.exact else "sampled splits"
         verdict = "unusual" if one.p < 0.05 else "like an arbitrary split"
+        as_strong = round(one.p * one.n_splits)
         return (
             f"{name} ({one.metric}): even minus odd {one.strength:+.3g}{unit} (95 % over pairs "
-            f"{one.ci_low:+.3g} to {one.ci_high:+.3g}); among {which} {one.n_splits} splits into "
-            f"equal halves, 95 % within {one.null_q[0]:+.3g} to {one.null_q[4]:+.3g}, it is number "
-            f"{one.rank} by size, p = {one.p:.2g}: {verdict}."
+            f"{one.ci_low:+.3g} to {one.ci_high:+.3g}). {as_strong} of {one.n_splits} {which} "
+            f"into equal halves are at least as strong (95 % lie within {one.null_q[0]:+.3g} and "
+            f"{one.null_q[4]:+.3g}), p = {one.p:.2g}: {verdict}."
         )
