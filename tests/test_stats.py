@@ -11,6 +11,7 @@ from headspec.errors import InputError
 from headspec.stats import (
     NullSummary,
     bootstrap_interval,
+    bootstrap_means,
     false_discovery_rate,
     permutation_p,
     summarise_null,
@@ -129,3 +130,49 @@ def test_errors_name_what_is_wrong(monkeypatch):
         bootstrap_interval([1.0])
     with pytest.raises(InputError, match="between 0 and 1"):
         false_discovery_rate([1.5])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30))
+@settings(max_examples=15, deadline=None)
+def test_many_means_at_once_are_scipys_intervals(seed, n):
+    rows = np.random.default_rng(seed).standard_normal((4, n))
+    found = bootstrap_means(rows, n_resamples=300, seed=seed)
+    oracle = scipy_stats.bootstrap(
+        (rows,),
+        np.mean,
+        axis=-1,
+        n_resamples=300,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    np.testing.assert_allclose(found.low, oracle.low, atol=1e-12)
+    np.testing.assert_allclose(found.high, oracle.high, atol=1e-12)
+    np.testing.assert_allclose(found.means, rows.mean(1), atol=1e-12)
+    assert found.n == n
+
+
+def test_ratios_of_sums_are_resampled_together():
+    """With numerators twice the denominators there is nothing to be uncertain about."""
+    below = np.random.default_rng(0).uniform(1, 2, 20)
+    found = bootstrap_means([2 * below, below**2], over=below)
+    np.testing.assert_allclose([found.means[0], found.low[0], found.high[0]], 2, rtol=1e-12)
+    assert found.low[1] < (below**2).sum() / below.sum() < found.high[1]
+    each = bootstrap_means([2 * below, below**2], over=[below, below])
+    np.testing.assert_array_equal(each.low, found.low)
+
+
+def test_coverage_of_many_means():
+    rows = np.random.default_rng(0).standard_normal((2000, 30))
+    found = bootstrap_means(rows, n_resamples=1000)
+    covered = ((found.low <= 0) & (found.high >= 0)).mean()
+    assert 0.91 < covered < 0.96
+
+
+def test_one_unit_has_no_interval_and_gaps_stay_gaps():
+    one = bootstrap_means([[3.0]])
+    assert one.means[0] == 3
+    assert np.isnan([one.low[0], one.high[0]]).all()
+    gaps = bootstrap_means([[1.0, np.nan], [1.0, 2.0]], n_resamples=50)
+    assert np.isnan(gaps.low).tolist() == [True, False]
+    with pytest.raises(InputError, match="values of shape row unit"):
+        bootstrap_means([1.0, 2.0])
