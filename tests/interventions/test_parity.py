@@ -302,6 +302,23 @@ def test_p_counts_every_split_once():
     assert sorted(found.null) == pytest.approx(sorted(-found.null))
 
 
+@pytest.mark.parametrize(("k", "smallest"), [(1, 462), (2, 210), (3, 84), (4, 28), (5, 7), (6, 1)])
+def test_how_few_heads_can_make_p_small(k, smallest):
+    """k even heads of 12 do all the work in equal shares: 2 C(12 - k, 6 - k) / 924."""
+    sets, _ = split_sets(12, splits="exact", max_splits=20_000, seed=0)
+    values = (sets < 2 * k).astype(float) * (sets % 2 == 0)
+    values = values.sum(1)[:, None]
+    found = split_strength(
+        Answers("x", torch.zeros(1)),
+        sets=values,
+        full=values[0],
+        base=0 * values[0],
+        clean=values[0],
+        seed=0,
+    )
+    assert found.p == smallest / 462
+
+
 @given(n_heads=st.sampled_from([2, 4, 6, 8]), splits=st.integers(2, 60), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_sampled_sets(n_heads, splits, seed):

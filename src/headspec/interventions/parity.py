@@ -56,7 +56,10 @@ def parity_test(
     is an accident of initialisation: under the hypothesis that parity means nothing, the observed
     strength is one draw from these. For n heads there are C(n, n/2) sets (924 for 12), two for
     every split, with opposite signs; the p-value is two-sided and exact: the share of splits whose
-    |strength| is at least the observed one, itself included. It cannot be below 2 / C(n, n/2).
+    |strength| is at least the observed one, itself included. It cannot be below 2 / C(n, n/2), and
+    is small only where several heads of one parity share the work (five of 12, in equal shares): a
+    single head that does everything makes every split as strong. Under grouped-query attention,
+    where heads of a group resemble each other and parity divides them, p errs on the large side.
 
     Args:
         model: a hooked model of either class.
