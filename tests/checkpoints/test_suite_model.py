@@ -82,3 +82,12 @@ def test_incomplete_checkpoints_are_not_filled_with_noise(neox_steps: Path, tmp_
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="truncated or damaged"):
         open_suite(tmp_path).model(4)
+
+
+def test_loading_shows_no_bar_for_each_checkpoint_and_leaves_the_setting(capfd):
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    open_suite("micro-tiny").model(0)
+    assert "Loading" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled() is shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,8 +41,10 @@ def build_model(
     named = getattr(transformers, (config.architectures or ["none"])[0], None)
     model_class = named or transformers.AutoModelForCausalLM
     with readers.explained(source.label(step)):
+        folder = source.model_folder(step)
+    with readers.explained(source.label(step)), _without_bar():
         loaded: Any = model_class.from_pretrained(
-            source.model_folder(step),
+            folder,
             config=config,
             dtype=dtype if dtype is not None else torch.float32,
             attn_implementation="eager",
@@ -57,3 +61,19 @@ def build_model(
             "suite.verify().",
         )
     return wrap_model(model.eval(), tokenizer, name=source.name, step=step, **kwargs)
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """No bar of transformers' for each checkpoint: a sweep shows one of its own.
+
+    Set by hand, since `disable_progress_bar` also changes the Hub's setting.
+    """
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    setattr(logging, "_tqdm_active", False)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(logging, "_tqdm_active", shown)  # noqa: B010
