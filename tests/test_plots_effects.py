@@ -9,12 +9,14 @@ import pytest
 import headspec as hs
 from headspec.errors import InputError
 from headspec.heads import Head
+from headspec.interventions.specialisation_result import ClusterEffects
 from headspec.interventions.swap_result import ClusterSwap, WithinSwap
 from headspec.plots.head_effects import plot_head_effects
-from headspec.plots.palette import DARK, PAPER, TEMPLATE, VALUE
+from headspec.plots.palette import DARK, INK, PAPER, TEMPLATE, VALUE
+from headspec.plots.specialisation import plot_cluster_effects
 from headspec.plots.swap_axis import FLOOR
 from headspec.plots.swaps import RIDGE, plot_swap_null
-from headspec.stats import summarise_null
+from headspec.stats import NullSummary, summarise_null
 
 
 def head_effects(*, kind="head", places=("all",), sets=(), n=24, seed=0, pair=True, **changes):
@@ -64,6 +66,7 @@ def every_figure():
         "layers": plot_head_effects(head_effects(kind="layer")),
         "sets": plot_head_effects(head_effects(kind="set", sets=SETS)),
         "swaps": plot_swap_null(SWAPS),
+        "clusters": plot_cluster_effects(cluster_effects()),
     }
 
 
@@ -229,7 +232,7 @@ def test_every_draw_of_the_null_is_in_its_hill():
 def test_the_mean_of_the_clusters_is_filled_where_its_p_is_small():
     marks = the(plot_swap_null(SWAPS), "mean")
     assert [mark.customdata[0] for mark in marks] == pytest.approx([0.5, 6.0])
-    assert [mark.marker.color for mark in marks] == [PAPER, VALUE]
+    assert [mark.marker.color for mark in marks] == [PAPER, INK]
     assert [mark.text[0] for mark in marks] == [f"p = {s.p_value:.2g}" for s in SWAPS.values()]
 
 
@@ -271,7 +274,7 @@ def test_a_divergence_of_nothing_has_a_place_on_the_log_axis():
 def test_a_cluster_of_one_head_has_no_inside():
     figure = plot_swap_null(cluster_swap(sizes=(5, 1)))
     assert [len(trace.x) for trace in the(figure, "within")] == [5, 0]
-    assert "inside cluster B" not in {t.name for t in the(figure, "legend")}
+    assert "inside cluster 2" not in {t.name for t in the(figure, "legend")}
 
 
 def test_swaps_of_two_layers_are_two_figures():
@@ -279,6 +282,111 @@ def test_swaps_of_two_layers_are_two_figures():
         plot_swap_null({"a": cluster_swap(), "b": cluster_swap(layer=2)})
     with pytest.raises(InputError, match="0 swaps"):
         plot_swap_null({})
+
+
+# --- clusters ablated on tasks --------------------------------------------------------------
+
+
+def cluster_effects(*, seed=0, **changes):
+    """Two clusters of three heads on three tasks; the first cluster matters for the last task."""
+    rng = np.random.default_rng(seed)
+    mean, sd = np.full((2, 3), -2.0), np.full((2, 3), 0.5)
+    z = np.array([[0.5, 1.0, -4.0], [-0.5, -1.0, 3.0]])
+    draws = rng.gamma(2, 2, 20)
+    p = np.array([[0.6, 0.3, 0.01], [0.6, 0.3, 0.02]])
+    fields = {
+        "effects": mean + z * sd,
+        "standardised": z,
+        "null_mean": mean,
+        "null_sd": sd,
+        "cell_p": p,
+        "cell_q": np.minimum(3 * p, 1),
+        "interaction": summarise_null(24.0, draws, exact=False),
+        "interaction_draws": draws,
+        "exact": True,
+        "base": np.array([5.0, 6.0, 7.0]),
+        "n": np.array([30, 30, 30]),
+        "clusters": (
+            tuple(Head(1, index) for index in (0, 2, 4)),
+            tuple(Head(1, index) for index in (1, 3, 5)),
+        ),
+        "tasks": ("basic arithmetic", "language", "pattern completion"),
+        "metrics": ("log_prob_difference",) * 3,
+        "units": ("nats",) * 3,
+        "mode": "mean",
+        "n_random": 20,
+        "seed": seed,
+        "layer": 1,
+        "model": "micro",
+        "step": 6144,
+    }
+    return ClusterEffects(**fields | changes)
+
+
+def test_effects_of_clusters_lie_over_random_groups_of_their_size():
+    effects = cluster_effects()
+    figure = plot_cluster_effects(effects)
+    for c, (null, marks) in enumerate(
+        zip(the(figure, "null"), the(figure, "effect"), strict=False)
+    ):
+        np.testing.assert_allclose(marks.x, effects.effects[c])
+        bars = np.reshape(null.x, (3, 3))
+        np.testing.assert_allclose(bars[:, 0], effects.null_mean[c] - 2 * effects.null_sd[c])
+        np.testing.assert_allclose(bars[:, 1], effects.null_mean[c] + 2 * effects.null_sd[c])
+        assert list(figure.data).index(null) < list(figure.data).index(marks)
+
+
+def test_filled_marks_have_a_small_q_not_a_small_p():
+    """By p alone the second cluster's last mark would be filled too."""
+    first, second = the(plot_cluster_effects(cluster_effects()), "effect")
+    assert [colour == PAPER for colour in first.marker.color] == [True, True, False]
+    assert [colour == PAPER for colour in second.marker.color] == [True, True, True]
+
+
+def test_the_matrix_is_standardised_tasks_by_clusters_with_q_in_its_cells():
+    effects = cluster_effects()
+    figure = plot_cluster_effects(effects)
+    (cells,) = the(figure, "standardised")
+    np.testing.assert_allclose(np.array(cells.z), effects.standardised.T)
+    assert cells.text[2][0] == "−4.0<br>q = 0.03"
+    axis = figure.layout.coloraxis
+    assert (axis.cmin, axis.cmax) == (-4.0, 4.0)
+
+
+def test_the_interaction_stands_before_relabelled_heads():
+    effects = cluster_effects()
+    figure = plot_cluster_effects(effects)
+    (line,) = the(figure, "interaction")
+    bars = next(trace for trace in the(figure, "null") if trace.type == "bar")
+    assert set(line.x) == {24.0}
+    assert sum(bars.y) == pytest.approx(1.0)
+    assert figure.layout.xaxis3.range is None
+    assert f"p = {effects.p_value:.2g}" in {
+        part for a in figure.layout.annotations for part in a.text.split("Interaction: ")
+    }
+
+
+def test_a_single_task_has_no_interaction_to_show():
+    whole = cluster_effects()
+    arrays = ("effects", "standardised", "null_mean", "null_sd", "cell_p", "cell_q")
+    one = cluster_effects(
+        **{name: getattr(whole, name)[:, :1] for name in arrays},
+        base=whole.base[:1],
+        n=whole.n[:1],
+        tasks=("language",),
+        metrics=("log_prob_difference",),
+        units=("nats",),
+        interaction=NullSummary.bare(float("nan")),
+    )
+    figure = plot_cluster_effects(one)
+    assert not the(figure, "interaction")
+    assert "p = " not in figure.layout.meta["headspec"]["alt"].replace("q = ", "")
+
+
+def test_units_that_differ_are_not_put_under_one_name():
+    mixed = cluster_effects(units=("nats", "nats", ""))
+    assert plot_cluster_effects(mixed).layout.xaxis.title.text == "change, each task's own unit"
+    assert plot_cluster_effects(cluster_effects()).layout.xaxis.title.text == "change, nats"
 
 
 # --- all of them ----------------------------------------------------------------------------

@@ -60,6 +60,7 @@ from .lens.weights import head_weights as head_weights
 from .measures import ClusterMeasure as ClusterMeasure
 from .measures import ParityMeasure as ParityMeasure
 from .plots import plot_capability_curves as plot_capability_curves
+from .plots import plot_cluster_effects as plot_cluster_effects
 from .plots import plot_emergence_map as plot_emergence_map
 from .plots import plot_head_effects as plot_head_effects
 from .plots import plot_head_projection as plot_head_projection

@@ -12,6 +12,7 @@ from headspec.plots.parity_rates import plot_success_rates
 from headspec.plots.parity_timeline import plot_parity_timeline
 from headspec.plots.projection import plot_head_projection
 from headspec.plots.similarity import plot_similarity_heatmaps
+from headspec.plots.specialisation import plot_cluster_effects
 from headspec.plots.swaps import plot_swap_null
 from headspec.plots.timeline import plot_metric_timeline
 from headspec.plots.window import TransitionLike
@@ -19,6 +20,7 @@ from headspec.plots.window import TransitionLike
 __all__ = [
     "TransitionLike",
     "plot_capability_curves",
+    "plot_cluster_effects",
     "plot_emergence_map",
     "plot_head_effects",
     "plot_head_projection",

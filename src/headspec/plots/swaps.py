@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from headspec.errors import InputError
 from headspec.interventions.swap_result import ClusterSwap
-from headspec.plots.palette import INK, MUTED, NULL_BAND, NULL_MEAN, PAPER, VALUE, category
+from headspec.plots.palette import INK, MUTED, NULL_BAND, NULL_MEAN, PAPER, category
 from headspec.plots.panels import Panels
 from headspec.plots.swap_axis import FLOOR, draw_thresholds, kl_axis, placed, span_of
 from headspec.plots.window import swatch
@@ -36,13 +36,13 @@ def plot_swap_null(
 ) -> go.Figure:
     """KL(base || swapped) of clusters that change places, in front of its null; and by prompt.
 
-    One row a swap (a task, say). Left: grey, the mean KL of random sets of the same sizes; in
-    blue, that of the clusters, filled if p is at most `alpha`; below the line, swaps inside either
+    One row a swap (a task, say). Left: grey, the mean KL of random sets of the same sizes; the
+    dark line, that of the clusters, filled if p is at most `alpha`; below it, swaps inside either
     cluster (filled) and as many pairs between the clusters (hollow). Right: the KL of each prompt.
     Lines at 0.1 and 1 nat part the study's words.
 
     What it does not show: the study's words are no verdict. Where the grey hill itself stands in
-    "strong", any exchange of heads does this much, and only the place of the blue line in the hill
+    "strong", any exchange of heads does this much, and only the place of the line in the hill
     says something of the clusters. p-values are not adjusted for the number of rows.
 
     Args:
@@ -146,7 +146,7 @@ def _mean(swap: ClusterSwap, row: int, *, alpha: float) -> list[go.Scatter]:
         x=[x, x],
         y=[row, row - RIDGE - 0.1],
         mode="lines",
-        line={"color": VALUE, "width": 3},
+        line={"color": INK, "width": 3},
         hoverinfo="skip",
         meta="stem",
         showlegend=False,
@@ -160,9 +160,9 @@ def _mean(swap: ClusterSwap, row: int, *, alpha: float) -> list[go.Scatter]:
         textfont={"size": 11, "color": MUTED},
         mode="markers+text",
         marker={
-            "color": VALUE if swap.p_value <= alpha else PAPER,
+            "color": INK if swap.p_value <= alpha else PAPER,
             "size": 10,
-            "line": {"color": VALUE, "width": 2},
+            "line": {"color": INK, "width": 2},
         },
         hovertemplate=f"{words}<br>random sets {swap.null.mean:.3g}, 95 % below "
         f"{swap.null.q95:.3g}<extra>clusters</extra>",
@@ -177,12 +177,12 @@ def _within(swap: ClusterSwap, row: int) -> list[go.Scatter]:
     """Below the line: swaps inside a cluster, and as many pairs between the clusters."""
     traces = []
     for i, one in enumerate(swap.within):
-        colour, symbol, _ = category(i + 1)
+        colour, symbol, _ = category(i)
         for draws, role, fill in (
             (one.between, "between", PAPER),
             (one.draws, "within", colour),
         ):
-            where = f"inside cluster {'AB'[i]}" if role == "within" else "between the clusters"
+            where = f"inside cluster {i + 1}" if role == "within" else "between the clusters"
             traces.append(
                 go.Scatter(
                     x=placed(draws),
@@ -213,7 +213,7 @@ def _prompts(swap: ClusterSwap, row: int) -> go.Scatter:
         y=row - 0.62 * golden + 0.1,
         customdata=np.stack([np.arange(len(swap.kl)), swap.kl], axis=-1),
         mode="markers",
-        marker={"color": VALUE, "size": 6, "opacity": 0.55, "line": {"width": 0}},
+        marker={"color": INK, "size": 6, "opacity": 0.4, "line": {"width": 0}},
         hovertemplate="prompt %{customdata[0]}<br>%{customdata[1]:.3g} nats<extra></extra>",
         name="prompts",
         meta="prompt",
@@ -240,17 +240,17 @@ def _row_axis(names: list[str], *, shown: bool) -> dict:
 
 def _legend(named: Mapping[str, ClusterSwap]) -> list[go.Scatter]:
     marks: list[dict] = [
-        {"marker": {"color": PAPER, "size": 10, "line": {"color": VALUE, "width": 2}}},
+        {"marker": {"color": PAPER, "size": 10, "line": {"color": INK, "width": 2}}},
         {"marker": swatch(NULL_BAND)},
     ]
     words = ["the clusters", "random sets of the same sizes"]
-    for i, letter in enumerate("AB"):
+    for i in (0, 1):
         if not any(len(swap.within[i].draws) for swap in named.values()):
             continue
-        colour, symbol, _ = category(i + 1)
+        colour, symbol, _ = category(i)
         look = {"symbol": symbol, "size": 8, "line": {"color": colour, "width": 1.2}}
         marks += [{"marker": {"color": colour, **look}}, {"marker": {"color": PAPER, **look}}]
-        words += [f"inside cluster {letter}", "as many pairs between"]
+        words += [f"inside cluster {i + 1}", "as many pairs between"]
     return [
         go.Scatter(x=[None], y=[None], mode="markers", name=name, meta="legend", **mark)
         for name, mark in zip(words, marks, strict=True)
