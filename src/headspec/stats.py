@@ -234,18 +234,18 @@ def bootstrap_means(
 ) -> MeanIntervals:
     """Percentile bootstrap intervals of many row means at once, by one matrix product.
 
+    Equal to `scipy.stats.bootstrap(method="percentile")` (Efron and Tibshirani 1993).
+
     Args:
         values: `row unit`. Units (prompts, say) are drawn with replacement, alike for all rows.
         over: `unit` or `row unit`: the statistic is then sum(values) / sum(over), such as a mean
             over groups of unequal size (sums over sizes) or a ratio of means.
         level: nominal coverage; falls short for small n (at n = 10 by about .05).
-        n_resamples, seed: of the bootstrap.
+        n_resamples: bootstrap samples.
+        seed: of the resampling.
 
     Raises:
         InputError: values that are not `row unit`.
-
-    References:
-        Efron and Tibshirani 1993. Equal to `scipy.stats.bootstrap(method="percentile")`.
     """
     rows = np.asarray(values, dtype=float)
     if rows.ndim != 2 or not rows.shape[1]:
