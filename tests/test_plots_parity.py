@@ -83,7 +83,7 @@ def test_filled_points_are_those_with_small_q(every_figure, frame):
 
 def test_hover_says_how_many_splits_differ_as_much(every_figure):
     last = traces(every_figure["timeline"], "value")[1].text[-1]
-    assert re.fullmatch(r"1 of 462 as large<br>q = 0\.\d+", last)
+    assert re.fullmatch(r"1/462 as large<br>q = 0\.\d+", last)
 
 
 def test_a_transition_is_shaded(frame):
@@ -140,7 +140,7 @@ def test_null_holds_every_split_twice_and_marks_both_signs(every_figure, frame):
     last = rows(frame, "graded_strength")["value"].iloc[-1]
     assert set(traces(figure, "value")[-1].x) == {last}
     assert set(traces(figure, "mirror")[-1].x) == {-last}
-    assert "Step 1k: 1 of 462 as large, q = 0" in figure.layout.annotations[-1].text
+    assert "Step 1k: 1/462 as large, q = 0" in figure.layout.annotations[-1].text
 
 
 def test_chosen_steps_are_drawn(frame):

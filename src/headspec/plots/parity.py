@@ -37,10 +37,10 @@ SCALES = (
 
 
 def as_large(row: pd.Series) -> str:
-    """How many splits differ as much as even and odd: "12 of 462 as large"; empty if unknown."""
+    """How many splits differ as much as even and odd: "12/462 as large"; empty if unknown."""
     if not {"p", "n_splits"} <= set(row.index) or not np.isfinite(row["p"] * row["n_splits"]):
         return ""
-    return f"{row['p'] * row['n_splits']:.0f} of {row['n_splits']:.0f} as large"
+    return f"{row['p'] * row['n_splits']:.0f}/{row['n_splits']:.0f} as large"
 
 
 def band(

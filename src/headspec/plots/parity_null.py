@@ -81,9 +81,8 @@ def plot_parity_null(
         value = float(observed.loc[step, "value"])  # pyright: ignore[reportArgumentType]
         figure.add_trace(_bars(counts, edges).update(panels.names(i)))
         figure.add_traces([t.update(panels.names(i)) for t in _marks(value, float(counts.max()))])
-        figure.update_layout(
-            {panels.axis("x", i): {"nticks": 5}, panels.axis("y", i): {"nticks": 4}}
-        )
+        ends = {"nticks": 5, "range": [1.08 * edges[0], 1.08 * edges[-1]]}
+        figure.update_layout({panels.axis("x", i): ends, panels.axis("y", i): {"nticks": 4}})
     figure.add_traces(_legend())
     return figure.update_layout(bargap=0, barmode="overlay")
 

@@ -47,17 +47,19 @@ def plot_parity_timeline(
     rows = layer_rows(frame, layer)
     series = {scale: metric_rows(rows, scale.strength) for scale in SCALES}
     axis = StepAxis(rows["step"])
-    which, _ = p_column(series[SCALES[0]])
+    which = p_column(series[SCALES[0]])[0]
+    kinds = {bool(each) for rows in series.values() for each in _filled(rows, alpha)}
     panels = Panels(
         titles=[f"{scale.title}: even minus odd" for scale in SCALES],
         height=300,
         narrow_height=240,
-        legend_lines=1 if transition is None else 2,
+        legend_lines=1 if transition is None or len(kinds) == 1 else 2,
         narrow_legend_lines=5,
     )
     note = (
         "Restoring the even heads minus restoring the odd ones. Grey: the same for every split of "
-        "the layer into halves, all of them and the inner 90 %. Bars: 95 % over prompt pairs. "
+        "the layer into halves, all of them and the inner 90 %; within, they can lie at both ends. "
+        "Bars: 95 % over prompt pairs. "
         f"A filled point has {which} at most {alpha:g} among the splits"
     )
     figure = panels.figure(
@@ -67,12 +69,10 @@ def plot_parity_timeline(
         alt=_timeline_alt(series, layer=layer, alpha=alpha),
         note=note + (", corrected for all tests." if which == "q" else ", not corrected."),
     )
-    kinds: set[str] = set()
     for i, (scale, each) in enumerate(series.items()):
         figure.update_layout({panels.axis("x", i): axis.layout()})
         figure.add_traces([trace.update(panels.names(i)) for trace in _null(each, axis)])
-        trace, found = _strength(each, axis, scale, alpha=alpha)
-        kinds |= found
+        trace = _strength(each, axis, scale, alpha=alpha)
         figure.add_trace(trace.update(panels.names(i)))
         if transition is not None:
             shade_window(figure, panels, i, axis=axis, transition=transition)
@@ -103,28 +103,25 @@ def _null(rows: pd.DataFrame, axis: StepAxis) -> list[go.Scatter]:
     ]
 
 
-def _strength(
-    rows: pd.DataFrame, axis: StepAxis, scale: Scale, *, alpha: float
-) -> tuple[go.Scatter, set[str]]:
-    """Even minus odd with its intervals, and which kinds of points it has."""
+def _strength(rows: pd.DataFrame, axis: StepAxis, scale: Scale, *, alpha: float) -> go.Scatter:
+    """Even minus odd with its intervals."""
     which, p = p_column(rows)
     p = np.full(len(rows), np.nan) if p is None else p
     values = rows["value"].to_numpy(float)
-    filled = p <= alpha
     many = [as_large(row) for _, row in rows.iterrows()]
     low, high = number_column(rows, "ci_low"), number_column(rows, "ci_high")
     bars = {}
     if low is not None and high is not None:
         ends = {"array": high - values, "arrayminus": values - low}
         bars = {"error_y": {"type": "data", "thickness": 1, "width": 0, "color": VALUE, **ends}}
-    trace = go.Scatter(
+    return go.Scatter(
         x=axis.place(rows["step"]),
         y=values,
         customdata=rows["step"].to_numpy(),
         text=[f"{words}<br>{which} = {each:.3g}" for words, each in zip(many, p, strict=True)],
         mode="lines+markers",
         line={"color": VALUE, "width": 2},
-        marker=_marker(filled.tolist()),
+        marker=_marker(_filled(rows, alpha)),
         hovertemplate="step %{customdata}<br>even minus odd %{y:+.3g} "
         f"({scale.unit})<br>%{{text}}<extra></extra>",
         name=scale.strength,
@@ -132,7 +129,12 @@ def _strength(
         showlegend=False,
         **bars,
     )
-    return trace, {"significant" if yes else "not" for yes in filled}
+
+
+def _filled(rows: pd.DataFrame, alpha: float) -> list[bool]:
+    """Which points are significant."""
+    _, p = p_column(rows)
+    return [False] * len(rows) if p is None else (p <= alpha).tolist()
 
 
 def _marker(filled: list[bool]) -> dict:
@@ -144,12 +146,12 @@ def _marker(filled: list[bool]) -> dict:
     }
 
 
-def _timeline_legend(kinds: set[str], *, alpha: float, which: str) -> list[go.Scatter]:
-    words = {"significant": f"{which} ≤ {alpha:g}", "not": "like an arbitrary split"}
+def _timeline_legend(kinds: set[bool], *, alpha: float, which: str) -> list[go.Scatter]:
+    words = {True: f"{which} ≤ {alpha:g}", False: "like an arbitrary split"}
     entries: list[dict] = [
         {
             "mode": "lines+markers",
-            "marker": _marker([kind == "significant"]),
+            "marker": _marker([kind]),
             "line": {"color": VALUE},
             "name": f"even minus odd, {text}",
         }

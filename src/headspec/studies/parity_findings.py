@@ -72,8 +72,12 @@ def _one_head(found: ParityEmergence, frame: pd.DataFrame, step: int) -> str:
     if not len(sizes) or sizes.max() < found.strongest / 2:
         return ""
     row = heads.iloc[int(sizes.argmax())]
-    name, much = Head(found.layer, int(row["head"])), amount(row["value"], found.metric)
-    return f" One head makes most of any difference: halves with {name} restore {much} to the rest."
+    name, much = Head(found.layer, int(row["head"])), abs(row["value"])
+    more = "more" if row["value"] > 0 else "less"
+    return (
+        f" One head makes most of any difference: halves with {name} restore "
+        f"{amount(much, found.metric, signed=False)} {more} than those without it."
+    )
 
 
 def read_without_null(
