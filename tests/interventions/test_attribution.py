@@ -285,6 +285,27 @@ def test_padding_changes_nothing():
         np.testing.assert_allclose(padded.effect, plain.effect, atol=1e-4)
 
 
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("method", ["gradient", "integrated_gradients"])
+def test_processed_weights_and_half_precision(method, model_class):
+    """A Bridge in compatibility mode may call a hook twice: gradients are not doubled."""
+    clean, corrupt = prompts()
+    plain, processed, half = (
+        attribute_heads(
+            wrap_model(tiny_model("qwen3"), model_class=model_class, **how),
+            clean,
+            corrupt,
+            Answer(),
+            method=method,
+            n_steps=2,
+        ).effect
+        for how in ({}, {"processing": "compatibility"}, {"dtype": torch.bfloat16})
+    )
+    np.testing.assert_allclose(processed, plain, atol=1e-4)
+    np.testing.assert_allclose(half, plain, atol=0.1)
+    assert np.abs(plain).max() > 0.1
+
+
 def test_rows_are_matched_to_examples():
     """Examples of two rows each: attributions of both rows, with their weights, go to them."""
     model, (clean, corrupt) = model_of(), prompts(6)

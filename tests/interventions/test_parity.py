@@ -365,6 +365,18 @@ def test_p_rejects_exchangeable_heads_at_its_rate(splits, monkeypatch):
         assert low <= np.count_nonzero(p <= level + 1e-9) <= high
 
 
+def test_heads_that_share_keys_and_values_make_p_larger(monkeypatch):
+    """Heads of a group resemble each other and parity divides them: fewer rejections, not more."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # for speed
+    rng = np.random.default_rng(0)
+    sets, _ = split_sets(8, splits="exact", max_splits=100, seed=0)
+    p = []
+    for _ in range(300):
+        shared = np.repeat(rng.standard_normal(4), 2)
+        p.append(strengths_of((shared + rng.standard_normal(8))[None], sets).p)
+    assert np.mean(np.array(p) <= 0.2 + 1e-9) < 0.16
+
+
 def test_one_split_alone_finds_parity_in_exchangeable_heads(monkeypatch):
     """Pitfall 12: even against odd alone, over pairs, is "significant" in most random layers."""
     rng = np.random.default_rng(0)
