@@ -6,6 +6,8 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from micro_model import L0H0, L1H0, L1H1, micro_features, micro_hf_model
 from zoo import random_tokens, tiny_model, tiny_tokenizer
 
@@ -170,6 +172,44 @@ def test_equal_to_transformer_lens(name, model_class):
             np.testing.assert_allclose(ours.effect, theirs.numpy().T - base, atol=2e-5)
 
 
+@pytest.fixture(scope="module")
+def llama():
+    return tiny("llama")
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_any_set_any_positions_any_direction_is_what_hooks_give(llama, data):
+    every = [Head(layer, index) for layer in range(2) for index in range(4)]
+    sets = data.draw(st.lists(st.sets(st.sampled_from(every)), min_size=1, max_size=3))
+    columns = data.draw(st.lists(st.integers(0, 6), min_size=1, unique=True))
+    direction = data.draw(st.sampled_from(["denoise", "noise"]))
+    clean, corrupt = pair_of_tokens()
+    base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
+    metric = feature(5)
+    found = patch_heads(
+        llama, clean, corrupt, metric, heads=sets, positions=columns, direction=direction
+    )
+    _, cache = llama.run_with_cache(source, names_filter=lambda name: name.endswith("hook_z"))
+
+    def putting(layer, chosen):
+        def put(z, hook):
+            for head in chosen:
+                if head.layer == layer:
+                    new = cache[hook_name(layer, "z")][:, columns, head.index]
+                    z[:, columns, head.index] = new
+            return z
+
+        return hook_name(layer, "z"), put
+
+    with torch.no_grad():
+        before = metric(llama(base))
+        for row, chosen in enumerate(sets):
+            hooks = [putting(layer, chosen) for layer in range(2)]
+            expected = metric(llama.run_with_hooks(base, fwd_hooks=hooks)) - before
+            np.testing.assert_allclose(found.values[row], expected, atol=2e-5)
+
+
 @pytest.mark.parametrize("model_class", CLASSES)
 def test_key_value_heads_are_native(model_class):
     """Grouped-query attention: k and v have two heads, z four; against plain hooks."""
@@ -260,6 +300,28 @@ def test_a_position_map_aligns_unequal_prompts(direction, fast):
     expected = patched - micro_features(tokens)[-1][L1H0]
     assert found.effect[0, 0] == pytest.approx(expected, abs=1e-5)
     assert expected != 0
+
+
+def test_a_position_map_with_padding_of_its_own_for_each_run():
+    """The same, both runs in four columns: task.clean_mask and task.corrupt_mask go together."""
+    model = micro()
+    clean, corrupt = torch.tensor([[2, 3, 6, 0]]), torch.tensor([[7, 3, 2, 0]])
+    masks = torch.ones(1, 4, dtype=torch.long), torch.tensor([[0, 1, 1, 1]])
+    with pytest.raises(InputError, match=r"corrupt 3 tokens \[3, 2, 0\] and clean 4 tokens"):
+        patch_heads(model, clean, corrupt, feature(L1H0), attention_mask=masks)
+    arguments = {"attention_mask": masks, "position_map": torch.tensor([[0, 1, -1, 3]])}
+    for direction in ("denoise", "noise"):
+        found = patch_heads(model, clean, corrupt, feature(L1H0), direction=direction, **arguments)
+        alone = patch_heads(
+            model,
+            clean,
+            corrupt[:, 1:],
+            feature(L1H0),
+            direction=direction,
+            position_map=torch.tensor([1, -1, 3]),
+        )
+        np.testing.assert_allclose(found.values, alone.values, atol=1e-5)
+        assert abs(found.effect[0, 0]) > 0.1
 
 
 def test_text_is_padded_on_the_left_and_pairs_by_length():
