@@ -75,7 +75,7 @@ def kl_from(
     model: Any,
     tokens: Int[Tensor, "batch pos"],
     *,
-    positions: int | Sequence[int] | Int[Tensor, " batch"] | None = None,
+    positions: int | Sequence[int] | Int[Tensor, " column"] | None = None,
     attention_mask: Int[Tensor, "batch pos"] | None = None,
 ) -> KLFrom:
     """How far a run's predictions are from those of the model on these tokens, as a metric.

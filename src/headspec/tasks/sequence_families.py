@@ -32,9 +32,11 @@ def pattern_pairs(n: int, *, wording: str, seed: int) -> list[PromptPair]:
     prompt's right answer. Positions: `previous` (the last place of the changed item) and `end`.
     """
     if wording == "micro":
+        check_count(n, 1000)
         symbols = repeat_symbols(_tokenizer())
-        chosen = _rows_of_symbols(symbols, n, width=4, seed=seed)
-        return [_repeat_ids(row, period=2 + i % 2, n_periods=2) for i, row in enumerate(chosen)]
+        drawn = _rows_of_symbols(symbols, 2 * n, width=4, seed=seed)
+        pairs = [_repeat_ids(row, period=2 + i % 2, n_periods=2) for i, row in enumerate(drawn)]
+        return list({pair.clean: pair for pair in pairs}.values())[:n]
     rng = np.random.default_rng(seed)
     n_digits = n // 2
     drawn = [(item, string.ascii_uppercase) for item in draw(_LETTERS, n - n_digits, seed=seed)]
