@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+
 import pytest
 
 import headspec as hs
@@ -82,3 +85,11 @@ def test_a_pair_of_token_ids_shows_them_where_it_has_no_text():
         "<8>",
         "<9>",
     )
+
+
+@pytest.mark.parametrize("name", ["prompts", "alignment", "families", "templates"])
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(f"headspec.tasks.{name}")
+    found = doctest.testmod(module)
+    assert found.failed == 0
+    assert found.attempted > 0
