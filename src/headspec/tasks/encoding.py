@@ -50,7 +50,7 @@ def prepends_bos(tokenizer: Any) -> bool:
     if tokenizer.bos_token_id is None:
         return False
     noted = getattr(tokenizer, "prepended_bos", None)
-    return tokenizer("a").input_ids[0] == tokenizer.bos_token_id if noted is None else noted
+    return tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id] if noted is None else noted
 
 
 def encode_pairs(
