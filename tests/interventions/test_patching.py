@@ -234,6 +234,20 @@ def test_key_value_heads_are_native(model_class):
     assert patch_heads(model, clean, corrupt, metric).effect.shape == (2, 4)
 
 
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_half_precision_is_near_and_its_rounding_is_no_effect(model_class):
+    clean, corrupt = pair_of_tokens(rows=6)
+    exact = patch_heads(tiny("qwen3", model_class), clean, corrupt, feature(5))
+    half = tiny("qwen3", model_class, dtype=torch.bfloat16)
+    found = patch_heads(half, clean, corrupt, feature(5))
+    slow = patch_heads(half, clean, corrupt, feature(5), fast=False)
+    largest = np.abs(exact.values).max()
+    assert np.abs(found.values - exact.values).max() < 0.1 * largest
+    assert np.abs(slow.values - exact.values).max() < 0.1 * largest
+    assert np.abs(found.values - exact.values).max() < found.rounding
+    assert exact.rounding < 1e-4 < 0.02 < found.rounding
+
+
 def test_slices_of_the_attention_output_are_not_heads():
     """Patched by slices of d_model, a head that writes nothing still seems to matter."""
     hf_model = tiny_model("gpt_neox")

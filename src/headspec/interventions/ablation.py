@@ -120,7 +120,7 @@ def ablate_heads(
             given = (run, donors, n_donors, seed)
             changes = _resample(replay, sets, places, metric, base, site, given)
         else:
-            values = dict.fromkeys(sets.used_layers, torch.zeros(()))
+            values = dict.fromkeys(sets.used_layers, torch.zeros((), device=replay.tokens.device))
             if mode == "mean":
                 _check_columns(rows, donors[0], per_position)
                 values = mean_activations(

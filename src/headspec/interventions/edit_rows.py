@@ -102,6 +102,7 @@ def gather_effects(
         model=origin.model,
         step=origin.step,
         processing=origin.processing,
+        resolution=resolution_of(model),
         **fields,
     )
 
@@ -125,3 +126,8 @@ def example_groups(
 def rows_per_example(metric: Metric) -> int:
     """Rows of tokens that make one example of a metric; 1 unless the metric says otherwise."""
     return getattr(metric, "rows_per_example", 1)
+
+
+def resolution_of(model: Any) -> float:
+    """Relative rounding of a metric, from the dtype that the model computes in."""
+    return {torch.bfloat16: 0.03, torch.float16: 0.004}.get(model.cfg.dtype, 2e-6)

@@ -34,6 +34,7 @@ class ExampleEffects:
         groups: which examples share their prompts, by number; None: every one is distinct.
         level, n_bootstrap, seed: of the intervals; `seed` also of any draws.
         model, step, processing: where the model comes from.
+        resolution: relative rounding of the model's arithmetic; smaller effects are nothing.
         notes: what a reader should know beside the numbers.
     """
 
@@ -51,6 +52,7 @@ class ExampleEffects:
     model: str = ""
     step: int | None = None
     processing: str = "none"
+    resolution: float = 2e-6
     notes: tuple[str, ...] = ()
 
     @property
@@ -81,8 +83,8 @@ class ExampleEffects:
 
     @property
     def rounding(self) -> float:
-        """What float32 rounding can make of no change at all."""
-        return 2e-6 * max(1.0, float(np.abs(self.base).max()))
+        """What rounding can make of no change at all."""
+        return self.resolution * max(1.0, float(np.abs(self.base).max()))
 
     @cached_property
     def gap_is_clear(self) -> bool:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
-from headspec.interventions.edit_rows import example_groups, measure_changes
+from headspec.interventions.edit_rows import example_groups, measure_changes, resolution_of
 from headspec.interventions.edits import Edit, Intervention
 from headspec.interventions.head_sets import HeadSets, HeadsLike, resolve_heads
 from headspec.interventions.patching import Direction, prepare_runs, source_values
@@ -137,6 +137,7 @@ def patch_paths(
         model=origin.model,
         step=origin.step,
         processing=origin.processing,
+        resolution=resolution_of(model),
         senders=tuple(sets.sets[sender] for sender, _, _ in pairs),
         receivers=tuple(name for _, name, _ in pairs),
         freeze_mlps=freeze_mlps,
