@@ -198,7 +198,7 @@ def test_on_tasks_of_the_suite():
     frame = found.to_frame()
     assert list(frame.columns[:11]) == list(hs.results.TIDY_COLUMNS)
     assert len(frame) == 5
-    assert frame["step"].eq(6144).all()
+    assert frame["step"].unique().tolist() == [6144]
     row = frame[(frame["cluster"] == 1) & (frame["task"] == "decimal_comparison")]
     assert row["value"].tolist() == [found.effects[1, 0]]
     again = cluster_effects(
