@@ -132,7 +132,9 @@ def tables(results: dict[str, pd.DataFrame]) -> list[hs.ReportTable]:
         "emergence": "Emergence",
         "published_steps": "The study's steps, and what stands for them",
     }
-    return [hs.ReportTable(results[name], title) for name, title in named.items()]
+    hidden = ["before_step", "gone_step", "lasting_share", "final_step"]
+    shown = {name: results[name].drop(columns=hidden, errors="ignore") for name in named}
+    return [hs.ReportTable(shown[name], title) for name, title in named.items()]
 
 
 if __name__ == "__main__":

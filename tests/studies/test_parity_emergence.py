@@ -136,8 +136,8 @@ def test_one_head_that_does_everything_is_named():
     assert found.value > 0.9
     assert (found.p, found.first_step) == (1, None)
     said = describe_parity(found, frame)
-    assert "92% with even heads restored, 0% with odd ones" in said
-    assert "100.0% of all splits differ as much or more" in said
+    assert "even heads gives the clean answer in 92% of pairs, odd heads 0%" in said
+    assert "100% of all splits into halves differ as much or more" in said
     assert "One head makes most of any difference: halves with L2H4 restore 92 points more" in said
     naive, _ = read_without_null(frame, layer=2, n_null=100)
     assert "even heads ahead by 92 points at the last step" in naive

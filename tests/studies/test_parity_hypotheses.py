@@ -135,7 +135,7 @@ def test_a_loss_that_falls_at_the_same_time_is_seen_and_one_that_does_not_is_not
     company = curves(fall(500, 1), -fall(200, 2))
     found = judged(long_sweep(500), capabilities=company)
     assert [one.verdict for one in found[6:]] == [YES, NO, NO]
-    assert "prose_loss: r = 0." in found[6].evidence
+    assert "prose loss: r = 0." in found[6].evidence
     other = judged(long_sweep(500), capabilities=curves(fall(200, 1), -fall(800, 2)))
     assert [one.verdict for one in other[6:]] == [NO, NO, UNSURE]
     assert "no independence" in other[8].evidence

@@ -13,10 +13,7 @@ from headspec.studies.parity_emergence import (
     parity_rows,
 )
 
-_RATES: dict[Strength, tuple[str, str]] = {
-    "strength": ("pairs with the clean answer", "{}_success"),
-    "graded_strength": ("log-odds of the clean answer", "graded_{}"),
-}
+_PATTERNS: dict[Strength, str] = {"strength": "{}_success", "graded_strength": "graded_{}"}
 
 
 def amount(value: float, metric: Strength, *, signed: bool = True) -> str:
@@ -34,21 +31,26 @@ def describe_parity(found: ParityEmergence, frame: pd.DataFrame) -> str:
         found: of `find_parity_emergence`.
         frame: the sweep.
     """
-    words, pattern = _RATES[found.metric]
+    pattern = _PATTERNS[found.metric]
     last = {
         name: parity_rows(frame, found.layer, pattern.format(name)).iloc[-1]
         for name in ("even", "odd", "base", "full")
     }
     rates = {name: _rate(row["value"], found.metric) for name, row in last.items()}
-    sentence = (
-        f"Layer {found.layer}, last step, {words}: {rates['even']} with even heads restored, "
-        f"{rates['odd']} with odd ones, {rates['base']} with none, {rates['full']} with all. "
+    sentence = f"Layer {found.layer}, last step: "
+    if found.metric == "strength":
+        sentence += f"restoring even heads gives the clean answer in {rates['even']} of pairs, "
+    else:
+        sentence += f"restoring even heads gives the clean answer log-odds of {rates['even']}, "
+    sentence += (
+        f"odd heads {rates['odd']}, all heads {rates['full']}, none {rates['base']}. "
         f"Even minus odd is {amount(found.value, found.metric)}; "
     )
     if found.strongest < LEAST_EFFECT:
         least = amount(LEAST_EFFECT, found.metric, signed=False)
         return sentence + f"no split of the heads reaches {least}: nothing to divide."
-    sentence += f"{found.p:.1%} of all splits differ as much or more (q = {found.q:.2g}): "
+    sentence += f"{_percent(found.p)} of all splits into halves differ as much or more "
+    sentence += f"(q = {found.q:.2g}): "
     if found.lasting_step is not None:
         sentence += f"{found.more} heads stand out from step {found.lasting_step} on."
     elif found.n_significant:
@@ -60,12 +62,16 @@ def describe_parity(found: ParityEmergence, frame: pd.DataFrame) -> str:
 
 
 def _rate(value: float, metric: Strength) -> str:
-    return f"{value:.0%}" if metric == "strength" else f"{value:+.2g}"
+    return f"{value:.0%}" if metric == "strength" else f"{value:+.2g} nats"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share in (0, 1) or 0.1 <= share <= 0.99 else f"{share:.1%}"
 
 
 def _one_head(found: ParityEmergence, frame: pd.DataFrame, step: int) -> str:
     """A sentence on the head that makes most of the difference, where one makes half or more."""
-    _, pattern = _RATES[found.metric]
+    pattern = _PATTERNS[found.metric]
     here = (frame["step"] == step) & (frame["layer"] == found.layer)
     heads = frame.loc[here & (frame["metric"] == pattern.format("head"))]
     sizes = heads["value"].abs().to_numpy(float)

@@ -113,7 +113,7 @@ def _judge_timing(found: ParityEmergence, phase: str) -> HypothesisVerdict:
         evidence = (
             f"At none of {found.n_steps} steps do even and odd heads of layer {found.layer} differ "
             f"more clearly than other splits of it (last step: "
-            f"{amount(found.value, found.metric)}, and {found.p:.1%} of all splits differ as much)."
+            f"{amount(found.value, found.metric)}, and {found.p:.0%} of all splits differ as much)."
         )
     if found.lasting_step is None and phase not in found.seen:
         verdict = "not decided"

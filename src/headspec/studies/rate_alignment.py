@@ -33,9 +33,10 @@ class RateAlignment:
 
     def words(self) -> str:
         """The numbers in brackets, for a sentence."""
+        name = self.name.replace("_", " ")
         if np.isnan(self.r):
-            return f"{self.name}: no correlation is defined, one curve is constant"
-        return f"{self.name}: r = {self.r:.2f}, p = {self.p:.2g}, {self.n} intervals"
+            return f"{name}: no correlation is defined, one curve is constant"
+        return f"{name}: r = {self.r:.2f}, p = {self.p:.2g}, {self.n} intervals"
 
 
 def align_rates(
