@@ -35,6 +35,8 @@ from .interventions.edits import Intervention as Intervention
 from .interventions.effects import HeadEffects as HeadEffects
 from .interventions.example_effects import ExampleEffects as ExampleEffects
 from .interventions.example_effects import SmallGapWarning as SmallGapWarning
+from .interventions.generation import GeneratedTokens as GeneratedTokens
+from .interventions.generation import generate_tokens as generate_tokens
 from .interventions.metrics import kl_from as kl_from
 from .interventions.metrics import loss_metric as loss_metric
 from .interventions.parity import parity_test as parity_test
@@ -47,8 +49,15 @@ from .interventions.replay import Replay as Replay
 from .interventions.replay import SlowReplayWarning as SlowReplayWarning
 from .interventions.set_values import head_set_values as head_set_values
 from .interventions.set_values_result import HeadSetValues as HeadSetValues
+from .interventions.specialisation import cluster_effects as cluster_effects
+from .interventions.specialisation_result import ClusterEffects as ClusterEffects
 from .interventions.split_strength import SplitStrength as SplitStrength
 from .interventions.sufficient_sets import SufficientSets as SufficientSets
+from .interventions.swap_result import ClusterSwap as ClusterSwap
+from .interventions.swap_result import WithinSwap as WithinSwap
+from .interventions.swap_result import swap_word as swap_word
+from .interventions.swapping import swap_clusters as swap_clusters
+from .interventions.weight_swaps import swapped_weights as swapped_weights
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
 from .lens.logits import LogitRead as LogitRead
