@@ -67,8 +67,8 @@ def patch_heads(
             `batch pos d_vocab` to one number for each example.
         heads: None, every head by itself; heads, each by itself; iterables of heads, sets that
             are patched together and may span layers. Key-value heads for `k` and `v`.
-        positions: columns of the base run. None: all (the engine starts where clean and corrupt first differ,
-            which is exact under causal attention); a column or a list of columns; `"each"`,
+        positions: columns of the base run. None: all (the engine starts where clean and corrupt
+            first differ, exact under causal attention); a column or a list of columns; `"each"`,
             column by column; a Bool tensor `batch pos`; an Int tensor `batch`, one column in each
             row; a dict of names to these, one set each, such as `task.positions`. Query
             positions for `pattern`.
