@@ -204,6 +204,8 @@ def test_eleven_heads_replaced_by_one_mean_is_not_a_swap():
     assert found.n_pairs == 1
     assert len(found.pairings) == 11
     assert naive_kl > 3 * found.mean_kl
+    assert found.p_least == pytest.approx(1 / 12)
+    assert "No p below 0.083 is possible." in found.summary()
     assert found.exact
     assert len(found.null_draws) == 12
 
@@ -248,7 +250,7 @@ def test_p_is_calibrated_when_labels_are_random(monkeypatch):
         lambda model, tokens, pairings, **_: np.stack([known[one] for one in pairings]),
     )
     rng = np.random.default_rng(0)
-    n_runs = 400
+    n_runs = 300
     rules: tuple[Unequal, ...] = ("repeat", "match")
     for unequal in rules:
         ps = []

@@ -162,9 +162,15 @@ class ClusterSwap:
             f"({len(self.null_draws)}): {self.null.mean:.3g} on average, 95 % below "
             f"{self.null.q95:.3g}; {self.null_word_share:.0%} of them are {self.word} or more. "
             f"p = {self.p_value:.2g}: {self.verdict}.",
+            f"No p below {self.p_least:.2g} is possible." if self.p_least > 0.05 else "",
             *self._within_words(),
         ]
-        return " ".join(lines)
+        return " ".join(line for line in lines if line)
+
+    @property
+    def p_least(self) -> float:
+        """The smallest p that so many random sets allow."""
+        return 1 / (len(self.null_draws) + (0 if self.exact else 1))
 
     @property
     def verdict(self) -> str:
