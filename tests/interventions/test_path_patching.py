@@ -32,7 +32,8 @@ def micro(model_class="bridge", *, parallel=True):
 
 
 def tiny(name="gpt_neox", model_class="bridge", **overrides):
-    hf_model = tiny_model(name, num_hidden_layers=3, **overrides)
+    count = "n_layer" if name == "gpt2" else "num_hidden_layers"
+    hf_model = tiny_model(name, **{count: 3, **overrides})
     return wrap_model(hf_model, tiny_tokenizer(), model_class=model_class)
 
 
@@ -310,3 +311,35 @@ def test_clean_into_clean_and_no_hooks_left():
     with pytest.raises(KeyboardInterrupt):
         patch_paths(model, *pair_of_tokens(), metric, receivers=["logits"], fast=False)
     assert not has_caller_hooks(model)
+
+
+@pytest.mark.skipif(
+    version("transformer-lens").startswith("3."), reason="direct paths came with release 4"
+)
+@pytest.mark.parametrize("component", ["q", "k", "v"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox"])
+def test_equals_direct_paths_of_transformer_lens(name, component):
+    from transformer_lens import patching
+
+    model = tiny(name)
+    clean, corrupt = pair_of_tokens()
+    caches = [
+        model.run_with_cache(tokens, names_filter=hook_name(0, "z"))[1]
+        for tokens in (clean, corrupt)
+    ]
+    with torch.no_grad():
+        theirs = patching.get_act_patch_direct_path(
+            model,
+            corrupt,
+            *caches,
+            lambda logits: logits[:, -1, 3].mean(),
+            src_layer=0,
+            src_head=1,
+            component=component,
+            verbose=False,
+        )
+    receivers = [f"L{layer}H{head}.{component}" for layer in (1, 2) for head in range(4)]
+    ours = patch_paths(model, clean, corrupt, feature(3), receivers=receivers, senders=[Head(0, 1)])
+    expected = theirs[1:].flatten().numpy()
+    np.testing.assert_allclose(ours.effect[0] + ours.base.mean(), expected, atol=1e-5)
+    assert np.abs(ours.effect).max() > 1e-3

@@ -31,9 +31,6 @@ def hook_name(layer: int, site: str) -> str:
 def hooked(model: Any, functions: Mapping[str, HookFunction]) -> Iterator[None]:
     """Hooks on a model for the time of a block; the caller's own hooks stay.
 
-    A Bridge in compatibility mode may call a hook twice on the same activation, once for each of
-    its names: a function here must give the same when applied twice.
-
     Args:
         model: a hooked model of either class.
         functions: hook name -> function of the activation.
