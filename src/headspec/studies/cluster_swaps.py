@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from headspec.weights.cluster_result import HeadClustering
 
 def swap_on_tasks(
     model: Any,
-    clustering: HeadClustering,
+    clustering: HeadClustering | Iterable[Any],
     tasks: Mapping[str, TokenisedTask],
     *,
     how: SwapKind = "qk",
@@ -31,7 +31,7 @@ def swap_on_tasks(
 
     Args:
         model: a hooked model.
-        clustering: two clusters of the heads of one layer.
+        clustering: two clusters of the heads of one layer, as `swap_clusters` takes them.
         tasks: by name.
         how, n_random, n_pairings, seed: as in `swap_clusters`. Every task sees the same random
             sets.
