@@ -267,6 +267,19 @@ def test_sets_directions_and_whole_layers():
     assert layers.layers == (1,)
 
 
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_position_maps_are_read_as_by_patch_heads(direction):
+    """The map names clean columns of corrupt ones; noising needs it turned round."""
+    model, (clean, corrupt) = model_of(), prompts()
+    arguments: dict[str, Any] = {
+        "direction": direction,
+        "position_map": torch.tensor([-1, 0, 1, 2, 3, 4, 5, 7]),
+    }
+    found = attribute_heads(model, clean, corrupt, Answer(), n_steps=2, **arguments)
+    exact = patch_heads(model, clean, corrupt, Answer(), **arguments)
+    np.testing.assert_allclose(found.exact, exact.values, atol=1e-5)
+
+
 def test_padding_changes_nothing():
     model, (clean, corrupt) = model_of(), prompts()
     pad = torch.zeros(4, 3, dtype=torch.long)

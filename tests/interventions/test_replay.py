@@ -148,6 +148,27 @@ def test_all_logits_and_a_tight_budget(kind):
         assert_equal(fast, full, LogitRead(log_probs=True))
 
 
+def test_rows_in_parts_leave_values_without_an_axis_of_rows_whole():
+    """As many rows as columns (or dimensions): the first axis of the values is not the rows."""
+    model, tokens = build("parallel", "bridge"), random_tokens(T, T)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(T, model.cfg.n_heads, model.cfg.d_head, generator=generator)
+    mlp_out = torch.randn(T, model.cfg.d_model, generator=generator)
+    edits = [(Edit(1, "z", z, heads=(0, 3)),), (Edit(1, "mlp_out", mlp_out),)]
+    whole = Replay(model, tokens, fast=False).read(edits, LogitRead())
+    for budget in (1, 100_000, 2**27):
+        ours = Replay(model, tokens, memory_budget=budget).read(edits, LogitRead())
+        torch.testing.assert_close(ours, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_values_of_another_device_are_moved():
+    """Zeros made on the CPU ablate a model that is elsewhere."""
+    edit = Edit(0, "z", torch.zeros(()))
+    here = edit.of_columns(torch.tensor([0, 2], device="meta"), shape=(N, T, 4, 8))
+    assert here.values.device.type == "meta"
+    assert here.values.shape == (N, 2, 4, 8)
+
+
 @pytest.mark.parametrize("processing", ["none", "compatibility"])
 @pytest.mark.parametrize("model_class", CLASSES)
 @pytest.mark.parametrize("kind", MODELS)

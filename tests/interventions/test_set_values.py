@@ -16,7 +16,7 @@ from micro_model import L0H0, L0H1, MLP, NUMBER, micro_features, micro_hf_model
 from torch import Tensor
 from zoo import random_tokens, tiny_model
 
-from headspec import head_set_values, results
+from headspec import head_set_values, patch_heads, results
 from headspec.errors import InputError
 from headspec.heads import Head
 from headspec.interventions.shapley import antithetic_orders, exact_shapley, sampled_shapley
@@ -355,6 +355,21 @@ def test_positions_noise_and_padding():
         head_set_values(model, clean, corrupt, Answer(), layer=0, positions="each")
     with pytest.raises(InputError, match="layer from 0 to 1"):
         head_set_values(model, clean, corrupt, Answer(), layer=2)
+
+
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_position_maps_are_read_as_by_patch_heads(direction):
+    """The map names clean columns of corrupt ones; noising needs it turned round."""
+    model, (clean, corrupt) = model_of(), prompts()
+    arguments: dict[str, Any] = {
+        "direction": direction,
+        "position_map": torch.tensor([-1, 0, 1, 2, 3, 4, 5, 7]),
+    }
+    found = head_set_values(model, clean, corrupt, Answer(), layer=0, sizes=[1], **arguments)
+    singles = [Head(0, int(mask.argmax())) for mask in found.sets[1:-1]]
+    exact = patch_heads(model, clean, corrupt, Answer(), heads=singles, **arguments)
+    np.testing.assert_allclose(found.values[1:-1] - found.values[0], exact.values, atol=1e-4)
+    assert np.abs(exact.values).max() > 0.01
 
 
 def test_whole_vocabulary_metrics_are_measured_in_parts():

@@ -70,7 +70,8 @@ class Edit:
             shape: of the whole activation.
         """
         axis = 2 if self.site == "pattern" else 1
-        values = self.values.expand(torch.Size(shape)).index_select(axis, columns)
+        values = self.values.to(columns.device).expand(torch.Size(shape))
+        values = values.index_select(axis, columns)
         where = None if self.where is None else self.where.to(columns.device)[:, columns]
         return Edit(self.layer, self.site, values, heads=self.heads, where=where)
 
@@ -108,8 +109,8 @@ def rows_of(
     """
     cut: dict[int, Tensor] = {}
 
-    def part(tensor: Tensor) -> Tensor:
-        if tensor.ndim == 0 or tensor.shape[0] != n_rows:
+    def part(tensor: Tensor, ndim: int) -> Tensor:
+        if tensor.ndim < ndim or tensor.shape[0] != n_rows:  # no axis of rows, or broadcast
             return tensor
         return cut.setdefault(id(tensor), tensor[rows])
 
@@ -117,8 +118,8 @@ def rows_of(
         tuple(
             replace(
                 edit,
-                values=part(edit.values),
-                where=None if edit.where is None else part(edit.where),
+                values=part(edit.values, 4 if edit.site in HEAD_SITES else 3),
+                where=None if edit.where is None else part(edit.where, 2),
             )
             for edit in edits
         )

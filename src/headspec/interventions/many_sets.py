@@ -11,9 +11,9 @@ from torch import Tensor
 
 from headspec.errors import InputError
 from headspec.interventions.edits import Intervention
-from headspec.interventions.patching import Direction
+from headspec.interventions.patching import Direction, prepare_runs
 from headspec.interventions.positions import PositionsLike, resolve_positions
-from headspec.interventions.prompt_pairs import PromptRuns, Prompts, as_tokens, pair_runs
+from headspec.interventions.prompt_pairs import PromptRuns, Prompts
 from headspec.interventions.replay import Replay
 from headspec.lens.logits import Metric
 
@@ -60,13 +60,7 @@ def run_pair(
     Raises:
         InputError: prompts whose columns do not correspond.
     """
-    masks = attention_mask if isinstance(attention_mask, tuple) else (attention_mask,) * 2
-    pair = [
-        as_tokens(model, prompts, mask)
-        for prompts, mask in zip((clean, corrupt), masks, strict=True)
-    ]
-    base, source = pair[::-1] if direction == "denoise" else pair
-    return pair_runs(model, base, source, position_map=position_map)
+    return prepare_runs(model, clean, corrupt, direction, attention_mask, position_map)
 
 
 def one_place(positions: PositionsLike, runs: PromptRuns) -> Bool[Tensor, "batch pos"]:
