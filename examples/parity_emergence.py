@@ -27,7 +27,7 @@ from headspec.tasks.families import Family, Wording
 
 def main(
     suite: Annotated[str, typer.Option(help="Hub name, folder, or an embedded suite.")] = "micro",
-    layer: Annotated[list[int] | None, typer.Option(help="Repeatable; default: see docs.")] = None,
+    layer: Annotated[list[int] | None, typer.Option(help="Default: most effective, middle.")] = None,
     steps: Annotated[str, typer.Option(help="As in 0,128,4096; default: the study's.")] = "",
     task: Annotated[Family, typer.Option(help="Prompts.")] = "decimal_comparison",
     wording: Annotated[Wording | None, typer.Option(help="Format of the prompts.")] = None,
