@@ -27,7 +27,7 @@ from headspec.tasks.families import Family, Wording
 
 def main(
     suite: Annotated[str, typer.Option(help="Hub name, folder, or an embedded suite.")] = "micro",
-    layer: Annotated[list[int] | None, typer.Option(help="Default: most effective, middle.")] = None,
+    layer: Annotated[list[int] | None, typer.Option(help="Repeatable; default: see docs.")] = None,
     steps: Annotated[str, typer.Option(help="As in 0,128,4096; default: the study's.")] = "",
     task: Annotated[Family, typer.Option(help="Prompts.")] = "decimal_comparison",
     wording: Annotated[Wording | None, typer.Option(help="Format of the prompts.")] = None,
@@ -132,7 +132,7 @@ def tables(results: dict[str, pd.DataFrame]) -> list[hs.ReportTable]:
         "emergence": "Emergence",
         "published_steps": "The study's steps, and what stands for them",
     }
-    hidden = ["before_step", "gone_step", "lasting_share", "final_step"]
+    hidden = ["before_step", "gone_step", "lasting_share", "final_step", "n_needed"]
     shown = {name: results[name].drop(columns=hidden, errors="ignore") for name in named}
     return [hs.ReportTable(shown[name], title) for name, title in named.items()]
 

@@ -77,7 +77,8 @@ def strength_frame(effects: Mapping[int, np.ndarray], *, layer=2):
         p = np.mean(sizes >= sizes[0] - 1e-9)
         value = float(np.sum(EVEN * each))
         rows.append({"step": step, "value": value, "p": p, "strongest": sizes.max()})
-    return add_parity_q_values(tidy(rows, layer=layer, metric="graded_strength"))
+    frame = tidy(rows, layer=layer, metric="graded_strength", n_splits=len(SETS) // 2)
+    return add_parity_q_values(frame)
 
 
 def planted(strengths, *, seed=0, spread=0.05, restored=3.0):

@@ -95,6 +95,29 @@ def test_where_no_heads_restore_anything_timing_is_not_decided():
     assert "no split reaches 0.1 nats: none" in found[0].evidence
 
 
+def test_too_few_splits_decide_nothing():
+    """Four heads have three splits: no p below a third, however perfect parity is."""
+    frame = strength_frame(planted([0.0] * 12, spread=0.15))
+    frame = frame.assign(n_splits=3, p=frame["p"].clip(lower=1 / 3))
+    found = find_parity_emergence(
+        add_parity_q_values(frame), layer=2, metric="graded_strength", final_step=1000
+    )
+    assert found.testable == ()
+    verdicts = judge_parity_hypotheses(found, add_parity_q_values(frame), n_null=100)
+    assert {one.verdict for one in verdicts} == {UNSURE}
+    assert "it takes 80 significant steps" in verdicts[0].evidence
+
+
+def test_many_tests_leave_the_late_part_undecided():
+    """Of 8 heads p is at least 1/35: two late steps alone never pass the correction for 12."""
+    frame = strength_frame(planted([0.0] * 12, spread=0.15)).assign(n_splits=35)
+    found = find_parity_emergence(frame, layer=2, metric="graded_strength")
+    assert found.n_needed == 7
+    assert found.testable == ("early", "middle")
+    late = judge_parity_hypotheses(found, frame, n_null=100)[2]
+    assert late.verdict == UNSURE
+
+
 def test_what_appears_and_goes_is_not_decided_where_it_appeared():
     found = verdicts(planted([0, 0, 0, 0, 0, 2.5, 2.5, 2.5, 0, 0, 0, 0]))
     assert found[:3] == [NO, UNSURE, NO]

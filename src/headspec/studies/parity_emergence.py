@@ -7,6 +7,7 @@ every other split of the layer into halves, at every step.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
@@ -67,7 +68,9 @@ class ParityEmergence:
     at a step after a significant one where half of all splits, or more, differ as much (p >= .5),
     or where it is significant with another sign than at the last step. A part of training was
     *seen* where, at some measured step in it, the strongest split reaches `LEAST_EFFECT`: elsewhere
-    restoring heads of this layer changes too little for any split to stand out.
+    restoring heads of this layer changes too little for any split to stand out. It is *testable*
+    where enough steps are left from its beginning to the end: p is at least 1 / splits, so that
+    among many tests only several significant ones make q <= alpha.
 
     Attributes:
         layer, metric: what was measured.
@@ -77,7 +80,8 @@ class ParityEmergence:
         lasting_step: from which on it lasts.
         gone_step: the last at which it is gone.
         more: which heads restore more at the last step.
-        seen: parts of training that were seen, see `PHASES`.
+        seen, testable: parts of training that were, see `PHASES`.
+        n_needed: how many significant steps it takes for one to be.
         value, strongest, p, q: at the last step; `strongest` is the largest of all splits.
         final_step: where training ended.
 
@@ -95,6 +99,8 @@ class ParityEmergence:
     gone_step: int | None
     more: Literal["even", "odd", "neither"]
     seen: tuple[str, ...]
+    testable: tuple[str, ...]
+    n_needed: int
     value: float
     strongest: float
     p: float
@@ -137,7 +143,9 @@ def find_parity_emergence(
     first = int(np.argmax(significant)) if significant.any() else len(step)
     gone = np.flatnonzero((p >= 0.5) | (significant & (side != side[-1])))
     gone = gone[gone > first]
-    reached = step[strongest >= LEAST_EFFECT] / max(end, 1)
+    shares = step / max(end, 1)
+    tests = (frame["metric"] == metric).to_numpy(bool) & frame["p"].notna().to_numpy(bool)
+    n_needed = max(2, math.ceil(tests.sum() / part["n_splits"].min() / alpha - 1e-9))
     return ParityEmergence(
         layer=layer,
         metric=metric,
@@ -148,7 +156,17 @@ def find_parity_emergence(
         lasting_step=int(step[start]) if start < len(step) - 1 else None,
         gone_step=int(step[gone[-1]]) if len(gone) else None,
         more=("neither", "even", "odd")[int(side[-1])],
-        seen=tuple(name for name in PHASES if any(in_phase(share, name) for share in reached)),
+        seen=tuple(
+            name
+            for name in PHASES
+            if any(in_phase(share, name) for share in shares[strongest >= LEAST_EFFECT])
+        ),
+        testable=tuple(
+            name
+            for name, (low, _) in PHASES.items()
+            if np.sum((shares > low) | (low == 0)) >= n_needed
+        ),
+        n_needed=n_needed,
         value=float(value[-1]),
         strongest=float(strongest[-1]),
         p=float(p[-1]),
@@ -183,10 +201,10 @@ def in_phase(share: float, phase: str) -> bool:
 
 
 def tabulate_emergence(found: list[ParityEmergence]) -> pd.DataFrame:
-    """One row each, for tables: `seen` as text, the lasting step also as share of training."""
+    """One row each, for tables, with parts of training as text and the share of the lasting step."""
     rows = [
         asdict(one)
-        | {"seen": ", ".join(one.seen)}
+        | {"seen": ", ".join(one.seen), "testable": ", ".join(one.testable)}
         | {"lasting_share": np.nan if one.lasting_step is None else one.share(one.lasting_step)}
         for one in found
     ]

@@ -50,14 +50,14 @@ def judge_parity_hypotheses(
     Timing (H1 to H3). Emergence lies between the step before the first significant one and the
     step from which significance lasts (see `ParityEmergence`). *Supported*: all of that lies in
     the hypothesis's part of training. *Not decided*: some of it does; or it was significant
-    there and did not last; or nothing lasts and nothing could be seen there.
+    there and did not last; or nothing lasts and nothing could be seen or tested there.
 
     Manner (H4 to H6), where a specialisation lasts. Sudden or gradual is what `find_transition`
     says of the curve of signed strength; a sudden rise must lie within the interval of emergence,
     and of a gradual curve at least half of all movement must be net rise. Fluctuating needs a step
     where it is gone, between a significant one and the lasting ones. Where nothing lasts there is
-    no manner: not supported if all parts of training were seen without anything significant, else
-    not decided.
+    no manner: not supported if all parts of training were seen and testable without anything
+    significant, else not decided.
 
     Company (H7, H8): rates of change of strength against those of the loss and of capabilities,
     by circular shifts (`align_rates`), adjusted for the number of curves. Not decided
@@ -119,6 +119,12 @@ def _judge_timing(found: ParityEmergence, phase: str) -> HypothesisVerdict:
         verdict = "not decided"
         least = amount(LEAST_EFFECT, found.metric, signed=False)
         evidence += f" In this part of training no split reaches {least}: none could stand out."
+    elif found.lasting_step is None and phase not in found.testable:
+        verdict = "not decided"
+        evidence += (
+            f" With so few splits and so many tests, it takes {found.n_needed} significant steps "
+            "for one to be; from this part of training on there are fewer."
+        )
     return HypothesisVerdict(_TIMING[phase], verdict, evidence)
 
 
@@ -140,7 +146,8 @@ def _judge_manner(
     found: ParityEmergence, curve: pd.DataFrame, change: Transition | None
 ) -> list[HypothesisVerdict]:
     if found.lasting_step is None:
-        nothing = set(found.seen) == set(PHASES) and not found.n_significant
+        everywhere = set(found.seen) & set(found.testable) == set(PHASES)
+        nothing = everywhere and not found.n_significant
         verdict: Verdict = "not supported" if nothing else "not decided"
         evidence = "No specialisation lasts to the end of training: it has no manner of emergence."
         return [HypothesisVerdict(text, verdict, evidence) for text in _MANNER.values()]
