@@ -201,7 +201,7 @@ def in_phase(share: float, phase: str) -> bool:
 
 
 def tabulate_emergence(found: list[ParityEmergence]) -> pd.DataFrame:
-    """One row each, for tables, with parts of training as text and the share of the lasting step."""
+    """One row each, for tables: parts of training as text, the lasting step also as a share."""
     rows = [
         asdict(one)
         | {"seen": ", ".join(one.seen), "testable": ", ".join(one.testable)}
