@@ -43,7 +43,7 @@ def main(
     layer: Annotated[int | None, typer.Option(help="Default: the most clearly clustered.")] = None,
     feature: Annotated[Feature, typer.Option(help="What stands for a head.")] = "qk",
     how: Annotated[SwapKind, typer.Option(help="What clusters exchange; it decides.")] = "qk",
-    n_random: Annotated[int, typer.Option(help="Random sets and relabellings.", min=1)] = 250,
+    n_random: Annotated[int, typer.Option(help="Random sets and relabellings.", min=1)] = 199,
     n_prompts: Annotated[int, typer.Option(help="Pairs of prompts a task.", min=5)] = 32,
     seed: int = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/cluster_mechanism"),
@@ -51,27 +51,26 @@ def main(
 ) -> None:
     """Compare, project, swap and ablate two clusters of heads, and write a report."""
     opened = hs.open_suite(suite)
-    (at,) = opened.resolve_steps([opened.steps[-1] if step is None else step])
+    (at,) = opened.resolve_steps(opened.steps[-1:] if step is None else [step])
     if layer is not None and not 0 <= layer < opened.n_layers:
         raise typer.BadParameter(f"{suite} has layers 0 to {opened.n_layers - 1}, got {layer}")
+    named = {"how": how, "feature": feature, "n_random": n_random, "n_prompts": n_prompts}
     provenance = hs.Provenance.collect(
-        opened, steps=[at], seeds=seed, processing="none", arguments={"how": how, "n": n_random}
+        opened, steps=[at], seeds=seed, processing="none", arguments=named
     )
     layers = range(opened.n_layers) if layer is None else [layer]
     found = cluster_layers.cluster_layers(
         opened, step=at, layers=layers, feature=feature, seed=seed
     )
     chosen = cluster_layers.clearest_layer(found)
-    weights, clustering = opened.head_weights(at, chosen), found[chosen]
-    model = opened.model(at)
+    weights, clustering, model = opened.head_weights(at, chosen), found[chosen], opened.model(at)
     families = cluster_tasks.build_families(embedded=suite in SIZES, n=n_prompts, seed=seed)
     tasks = cluster_tasks.tokenise_families(families, model.tokenizer)
     kinds: tuple[SwapKind, ...] = (how, "outputs")
+    drawn = {"n_random": n_random, "seed": seed}
     swaps = {
-        name: cluster_swaps.swap_on_tasks(
-            model, clustering, tasks, how=kind, n_random=n_random, seed=seed
-        )
-        for name, kind in zip(("swaps", "swaps_of_outputs"), kinds, strict=True)
+        name: cluster_swaps.swap_on_tasks(model, clustering, tasks, how=kind, **drawn)
+        for name, kind in zip(("swaps", "outputs"), kinds, strict=True)
     }
     effects = cluster_effects(model, clustering, tasks, n_random=1000, seed=seed)
     heads = cluster_tasks.ablate_on_tasks(model, tasks)
@@ -97,7 +96,10 @@ def main(
         **{name: hs.plot_swap_null(one) for name, one in swaps.items()},
         "pca": hs.plot_head_projection(points, layer=chosen, method="pca"),
         "tsne": hs.plot_head_projection(points, layer=chosen, method="tsne"),
-        **{f"heads_{name.split()[0]}": hs.plot_head_effects(heads[name]) for name in heads},
+        **{
+            f"heads_{name.split()[0]}": hs.plot_head_effects(one, title=f"Heads ablated, {name}")
+            for name, one in heads.items()
+        },
     }
     page = hs.write_report(
         out / "report.html",
@@ -122,9 +124,7 @@ def lay_out(figures: dict[str, Any], tables: dict[str, Any]) -> list[hs.ReportSe
         "comparison": "Weights of the two clusters",
     }
 
-    def section(
-        title: str, text: str, shown: list[str], listed: list[str], *, folded: bool = False
-    ):
+    def section(title: str, text: str, shown: list[str], listed: list[str], folded: bool):
         drawn = [hs.ReportFigure(figures[name]) for name in shown]
         rows = [
             hs.ReportTable(tables[name], named.get(name, "By the study and by the null"))
@@ -134,13 +134,11 @@ def lay_out(figures: dict[str, Any], tables: dict[str, Any]) -> list[hs.ReportSe
 
     heads = [name for name in figures if name.startswith("heads_")]
     return [
-        section("Which cluster matters for what", ABLATED, ["effects"], ["abilities"]),
-        section("Swapping the clusters", SWAPPED, ["swaps"], ["swaps"]),
-        section("How they differ", COMPARED, ["pca", "tsne"], ["layers", "comparison"]),
-        section(
-            "Swapping outputs", OUTPUTS, ["swaps_of_outputs"], ["swaps_of_outputs"], folded=True
-        ),
-        section("Head by head", "Every head ablated alone.", heads, [], folded=True),
+        section("What the clusters matter for", ABLATED, ["effects"], ["abilities"], False),
+        section("Swapping the clusters", SWAPPED, ["swaps"], ["swaps"], False),
+        section("How they differ", COMPARED, ["pca", "tsne"], ["layers", "comparison"], False),
+        section("Swapping outputs", OUTPUTS, ["outputs"], ["outputs"], True),
+        section("Head by head", "Every head ablated alone.", heads, [], True),
     ]
 
 

@@ -13,6 +13,7 @@ from headspec.interventions.specialisation import cluster_effects
 from headspec.interventions.specialisation_result import ClusterEffects
 from headspec.interventions.swap_result import ClusterSwap, WithinSwap
 from headspec.stats import NullSummary, summarise_null
+from headspec.studies.cluster_emergence import judge_hypotheses
 from headspec.studies.cluster_layers import (
     clearest_layer,
     cluster_layers,
@@ -402,3 +403,17 @@ def test_layer_two_is_specialised_and_even_against_odd_heads_are_not(model, task
     assert study(model, clusterings[2], some, layers).verdict == "supported"
     parity = [[Head(2, h) for h in range(start, 12, 2)] for start in (0, 1)]
     assert study(model, parity, some, layers).verdict == "not supported"
+
+
+def test_it_closes_the_open_verdict_of_the_first_half():
+    layers = pd.DataFrame(
+        {"layer": [2], "first_step": 1, "lasting_step": 1, "first_share": 0.5, "lasting_share": 0.5}
+    )
+    changes = pd.DataFrame(
+        {"layer": [2], "kind": "gradual", "jump_size": 0.0, "jump_after": 1, "jump_before": 0}
+    )
+    assert judge_hypotheses(layers, changes)[2].verdict == "not decided"
+    found = judge()
+    closed = judge_hypotheses(layers, changes, specialisation=found)
+    assert closed[2] is found
+    assert closed[2].hypothesis == judge_hypotheses(layers, changes)[2].hypothesis

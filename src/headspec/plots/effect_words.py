@@ -41,13 +41,15 @@ class EffectNumbers:
     note: str
 
 
-def effect_numbers(effects: HeadEffects, *, normalized: bool) -> EffectNumbers:
+def effect_numbers(
+    effects: HeadEffects, *, normalized: bool, title: str | None = None
+) -> EffectNumbers:
     """Effects in the metric's unit, or as shares of the gap between two runs.
 
     Raises:
         InputError: normalised, without a pair of prompts or a clear gap between its runs.
     """
-    metric = effects.metric.replace("_", " ")
+    metric = effects.metric.replace("log_prob_", "log-probability_").replace("_", " ")
     if normalized and not effects.gap_is_clear:
         raise InputError(
             expected="effects on pairs of prompts whose runs differ clearly in the metric",
@@ -66,7 +68,7 @@ def effect_numbers(effects: HeadEffects, *, normalized: bool) -> EffectNumbers:
         level=found.level,
         unit=unit,
         axis=f"change of {of} ({'no unit' if normalized or not unit else unit})",
-        title=f"Effect on {metric}{whose}",
+        title=f"{title or f'Effect on {metric}'}{whose}",
         note=f"{effects.site} {_MODES.get(effects.mode, f'({effects.mode})')}; mean over "
         f"{effects.n} distinct examples; {metric} of the base run {effects.base.mean():.3g}"
         f"{f' {effects.unit}' if effects.unit else ''}.",

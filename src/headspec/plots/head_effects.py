@@ -16,7 +16,7 @@ from headspec.plots.panels import Panels
 
 
 def plot_head_effects(
-    effects: HeadEffects, *, normalized: bool = False, most: int = 40
+    effects: HeadEffects, *, normalized: bool = False, most: int = 40, title: str | None = None
 ) -> go.Figure:
     """How a metric changes when heads are intervened on.
 
@@ -32,6 +32,7 @@ def plot_head_effects(
     Args:
         effects: of `patch_heads`, `ablate_heads` or any other intervention on heads.
         normalized: show effects as shares of the gap between the runs of a pair of prompts.
+        title: what was done, on which task; None: which metric it is.
         most: of sets of heads, how many to show: those with the largest effects.
 
     Returns:
@@ -40,7 +41,7 @@ def plot_head_effects(
     Raises:
         InputError: for normalised effects where there is no pair, or no clear gap.
     """
-    numbers = effect_numbers(effects, normalized=normalized)
+    numbers = effect_numbers(effects, normalized=normalized, title=title)
     if effects.kind == "set" or (effects.kind == "layer" and not effects.by_position):
         return plot_effect_whiskers(effects, numbers, most=most)
     maps = _maps(effects, numbers)

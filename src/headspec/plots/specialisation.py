@@ -175,6 +175,10 @@ def _matrix(effects: ClusterEffects) -> go.Heatmap:
     )
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
+
+
 def _interaction(effects: ClusterEffects) -> list[go.Bar | go.Scatter]:
     """The interaction of permuted labels as a histogram, and the observed one as a line."""
     draws, found = effects.interaction_draws, effects.interaction.observed

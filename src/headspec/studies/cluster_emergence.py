@@ -13,11 +13,18 @@ import pandas as pd
 
 from headspec.errors import InputError
 from headspec.stats import false_discovery_rate
-from headspec.studies.hypotheses import HypothesisVerdict, Verdict
+from headspec.studies.hypotheses import SPECIALISATION, HypothesisVerdict, Verdict
 from headspec.weights.cluster_result import study_separation_word, study_word
 
 # The study calls steps below 10,000 of 143,000 early and above 80,000 late.
 EARLY, LATE = 10_000 / 143_000, 80_000 / 143_000
+
+_UNDECIDED = HypothesisVerdict(
+    SPECIALISATION,
+    "not decided",
+    "Weights alone cannot tell: it takes ablations and swaps, against random head sets (the "
+    "mechanistic half of the study).",
+)
 
 
 def add_q_values(frame: pd.DataFrame, *, metric: str = "silhouette") -> pd.DataFrame:
@@ -115,13 +122,18 @@ def emergence_by_layer(
 
 
 def judge_hypotheses(
-    layers: pd.DataFrame, transitions: pd.DataFrame
+    layers: pd.DataFrame,
+    transitions: pd.DataFrame,
+    *,
+    specialisation: HypothesisVerdict | None = None,
 ) -> tuple[HypothesisVerdict, ...]:
     """Judge the study's three hypotheses.
 
     Args:
         layers: of `emergence_by_layer`.
         transitions: of `headspec.series.transition_tables.find_transitions` on the silhouette.
+        specialisation: the verdict on the third hypothesis by interventions, of
+            `cluster_mechanism.judge_specialisation`, where it is there.
 
     Returns:
         Early bias, late optimisation and task-specific specialisation, each supported, not
@@ -129,7 +141,8 @@ def judge_hypotheses(
         before the study's share of training, and rise gradually. Late: more than half have their
         first and lasting clusters after the study's share, and rise in a sudden jump there. Not
         decided: only the steps or only the manner fit, for most of the layers that end clustered.
-        The third needs interventions and is never decided by weights.
+        The third needs interventions and is never decided by weights: without `specialisation` it
+        is not decided.
     """
     found = layers.dropna(subset=["lasting_step"])
     changes = transitions.set_index("layer").reindex(found["layer"])
@@ -161,12 +174,7 @@ def judge_hypotheses(
             judge(first > LATE, lasting > LATE, sudden & rising_here),
             detail,
         ),
-        HypothesisVerdict(
-            "Task-specific specialisation: clusters handle different inputs, and intervening on "
-            "them changes behaviour.",
-            "not decided",
-            "Weights alone cannot tell: it takes ablations and swaps, against random head sets.",
-        ),
+        specialisation or _UNDECIDED,
     )
 
 

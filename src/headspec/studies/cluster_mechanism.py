@@ -14,12 +14,7 @@ import pandas as pd
 
 from headspec.interventions.specialisation_result import ClusterEffects
 from headspec.studies.cluster_swaps import describe_swaps
-from headspec.studies.hypotheses import HypothesisVerdict, Verdict
-
-HYPOTHESIS = (
-    "Task-specific specialisation: clusters handle different inputs, and intervening on them "
-    "changes behaviour."
-)
+from headspec.studies.hypotheses import SPECIALISATION, HypothesisVerdict, Verdict
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ def judge_specialisation(
         verdict = "not supported"
     parts = [able, *claims]
     return HypothesisVerdict(
-        HYPOTHESIS, verdict, " ".join(part.words for part in parts if part.words)
+        SPECIALISATION, verdict, " ".join(part.words for part in parts if part.words)
     )
 
 

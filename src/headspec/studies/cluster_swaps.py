@@ -23,7 +23,7 @@ def swap_on_tasks(
     tasks: Mapping[str, TokenisedTask],
     *,
     how: SwapKind = "qk",
-    n_random: int = 250,
+    n_random: int = 199,
     n_pairings: int = 3,
     seed: int = 0,
 ) -> dict[str, ClusterSwap]:

@@ -12,6 +12,12 @@ from headspec.errors import InputError
 
 Verdict = Literal["supported", "not supported", "not decided"]
 
+SPECIALISATION = (
+    "Task-specific specialisation: clusters handle different inputs, and intervening on them "
+    "changes behaviour."
+)
+"""The third hypothesis of the clustering study, which both of its halves speak of."""
+
 
 @dataclass(frozen=True)
 class HypothesisVerdict:
