@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from importlib.metadata import version
-
 import pytest
 import torch
+from replay_models import CLASSES, MODELS, N, T, build, left_padding
 from zoo import random_tokens, tiny_model
 
 from headspec.interventions.edits import Edit
-from headspec.interventions.replay import Replay, SlowReplayWarning
+from headspec.interventions.replay import Replay
 from headspec.lens.logits import LogitRead
 from headspec.lens.models import wrap_model
 
 pytestmark = pytest.mark.models
-
-OLDEST = version("transformer-lens").startswith("3.")
-CLASSES = ("bridge", "hooked_transformer") if OLDEST else ("bridge",)
-MODELS = {
-    "parallel": ("gpt_neox", {}),
-    "sequential": ("gpt_neox_sequential", {}),
-    "learned_positions": ("gpt2", {}),
-    "grouped": ("llama", {}),
-    "grouped_biased": ("qwen2", {}),
-    "qk_norm": ("qwen3", {}),
-    "no_positions": ("gpt_neox", {"rotary_pct": 0.0}),
-    "clipped": ("olmo", {"clip_qkv": 0.7}),
-    "window_longer_than_text": ("mistral", {"sliding_window": 32}),
-}
-N, T = 3, 11
-
-
-def build(kind: str, model_class: str, *, processing: str = "none", dtype=torch.float32, layers=3):
-    name, overrides = MODELS[kind]
-    count = "n_layer" if name == "gpt2" else "num_hidden_layers"
-    hf_model = tiny_model(name, **{**overrides, count: layers})
-    return wrap_model(hf_model, model_class=model_class, processing=processing, dtype=dtype)
-
-
-def left_padding() -> torch.Tensor:
-    mask = torch.ones(N, T, dtype=torch.long)
-    mask[0, :3] = 0
-    mask[1, :1] = 0
-    return mask
 
 
 def interventions_of(replay: Replay) -> dict[str, tuple[Edit, ...]]:
@@ -201,42 +170,6 @@ def test_a_wrong_suffix_would_be_seen():
         assert_equal(fast, full, LogitRead())
 
 
-def test_hooks_of_the_caller_are_honoured():
-    model = build("parallel", "bridge")
-    model.add_hook("blocks.1.attn.hook_z", lambda activation, hook: activation * 0)
-    with pytest.warns(SlowReplayWarning, match="hooks of the caller"):
-        slow = Replay(model, random_tokens(N, T))
-    assert not slow.is_fast
-    read = LogitRead()
-    other = slow.read([(), (Edit(1, "z", torch.ones(()), heads=(0,)),)], read)
-    silent = Replay(build("parallel", "bridge"), slow.tokens)
-    assert torch.allclose(
-        other[0], silent.read([(Edit(1, "z", torch.zeros(())),)], read)[0], atol=1e-5
-    )
-    assert model.blocks[1].attn.hook_z.fwd_hooks or any(
-        point.fwd_hooks for point in model.hook_dict.values()
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "overrides", "reason"),
-    [("mistral", {}, "sliding"), ("olmo2", {}, "olmo2|norm"), ("bert", {}, "bert|Bert")],
-)
-def test_falls_back_and_says_so_once(name, overrides, reason):
-    model = wrap_model(tiny_model(name, **overrides))
-    tokens = random_tokens(2, 12)
-    with pytest.warns(SlowReplayWarning, match=reason):
-        slow = Replay(model, tokens)
-    assert not slow.is_fast
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Replay(model, tokens)
-    z = slow.activation(1, "z")
-    logits = slow.read([(), (Edit(1, "z", z),), (Edit(1, "z", torch.zeros(())),)], LogitRead())
-    assert torch.equal(logits[0], logits[1])
-    assert not torch.allclose(logits[0], logits[2])
-
-
 def test_gradients_reach_the_values_of_edits():
     model = build("qk_norm", "bridge")
     fast, full = both(model)
@@ -259,47 +192,6 @@ def test_only_later_columns_change():
     logits = fast.read([(), (Edit(0, "z", torch.zeros(()), where=where),)], LogitRead())
     assert torch.equal(logits[0][:, :4], logits[1][:, :4])
     assert not torch.allclose(logits[0][:, 4:], logits[1][:, 4:])
-
-
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (Edit(9, "z", torch.zeros(())), "layers 0 to 2"),
-        (Edit(0, "z", torch.zeros(()), heads=(4,)), "heads 0 to 3"),
-        (Edit(0, "k", torch.zeros(()), heads=(2,)), "key-value heads 0 to 1"),
-        (Edit(0, "z", torch.zeros(()), where=torch.ones(1, 2, dtype=torch.bool)), "shape"),
-        (Edit(0, "z", torch.zeros(2, 7)), "values"),
-    ],
-)
-def test_edits_that_do_not_fit(edit, message):
-    replay = Replay(build("grouped", "bridge"), random_tokens(N, T))
-    with pytest.raises(ValueError, match=message):
-        replay.read([(edit,)], LogitRead())
-
-
-def test_tokens_and_masks_that_do_not_fit():
-    model = build("parallel", "bridge")
-    with pytest.raises(ValueError, match="context"):
-        Replay(model, random_tokens(1, 65))
-    with pytest.raises(ValueError, match="on the left"):
-        Replay(model, random_tokens(2, 4), attention_mask=torch.tensor([[1, 1, 1, 0]] * 2))
-    with pytest.raises(ValueError, match="one intervention"):
-        Replay(model, random_tokens(2, 4)).read([], LogitRead())
-
-
-def test_weights_and_hooks_are_left_as_they_were():
-    model = build("sequential", "bridge")
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-
-    def interrupted(logits):
-        raise KeyboardInterrupt
-
-    for fast in (True, False):
-        replay = Replay(model, random_tokens(N, T), fast=fast)
-        with pytest.raises(KeyboardInterrupt):
-            replay.measure([(Edit(0, "z", torch.zeros(())),)], interrupted)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert not any(point.fwd_hooks for point in model.hook_dict.values())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")

@@ -205,11 +205,16 @@ class _HeadChanges:
         for key, pairs in members.items():
             heads = sorted({head for _, head in pairs})
             changes = self._of_heads(sources[key], heads)  # head batch column d_model
-            member = torch.zeros(n, len(heads), device=changes.device)
             at = {head: place for place, head in enumerate(heads)}
             rows = torch.tensor([[index, at[head]] for index, head in pairs]).T
-            member[rows[0], rows[1]] = 1.0
-            part = (member @ changes.flatten(1)).view(n, *changes.shape[1:])
+            rows = rows.to(changes.device)
+            if bool(changes.isfinite().all()):
+                member = torch.zeros(n, len(heads), device=changes.device)
+                member[rows[0], rows[1]] = 1.0
+                part = (member @ changes.flatten(1)).view(n, *changes.shape[1:])
+            else:  # 0 * nan would reach interventions that leave such a head alone
+                part = changes.new_zeros(n, *changes.shape[1:])
+                part = part.index_add(0, rows[0], changes[rows[1]])
             total = part if total is None else total + part
         assert total is not None
         return total
@@ -223,12 +228,6 @@ class _HeadChanges:
             difference = difference * here.where.to(self.z.device)[:, :, None, None]
         written = self.stack.blocks.W_O(self.layer)[heads].float()
         return torch.einsum("bphd,hdm->hbpm", difference, written)
-
-
-def first_changed(intervention: Intervention) -> tuple[int, int]:
-    """The first layer and the first column that an intervention edits."""
-    layer = min(edit.layer for edit in intervention)
-    return layer, min(edit.first_position() for edit in intervention)
 
 
 def read_stack(

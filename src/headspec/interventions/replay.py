@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -18,12 +16,18 @@ from headspec.interventions.edits import Intervention, Site, rows_of
 from headspec.interventions.fast_forward import (
     Stack,
     bytes_per_row,
-    first_changed,
     read_residual,
     read_stack,
 )
 from headspec.interventions.full_forward import read_full
 from headspec.interventions.replay_checks import check_edit, check_tokens, checked_mask
+from headspec.interventions.replay_plan import (
+    SlowReplayWarning,
+    bytes_read,
+    group_by_start,
+    reading_order,
+    say_once,
+)
 from headspec.lens.blocks import UnsupportedBlocks, open_blocks
 from headspec.lens.capture import capture
 from headspec.lens.hooks import has_caller_hooks, run_logits
@@ -32,11 +36,7 @@ from headspec.lens.logits import LogitRead, MetricLike, as_metric
 MEMORY_BUDGET = 2**27
 """Default working memory of stacked interventions in bytes."""
 
-_SAID: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
-
-
-class SlowReplayWarning(UserWarning):
-    """The model does not fit the fast path: the same numbers, by whole forward passes."""
+__all__ = ["MEMORY_BUDGET", "Replay", "SlowReplayWarning"]
 
 
 class Replay:
@@ -91,7 +91,7 @@ class Replay:
         self._activations: dict[tuple[int, str], Tensor] = {}
         self._run, self.reason = self._open() if fast else (None, "fast=False")
         if self._run is None and fast:
-            _say_once(model, self.reason)
+            say_once(model, self.reason)
 
     @property
     def is_fast(self) -> bool:
@@ -160,13 +160,17 @@ class Replay:
         read = self._placed(read)
         results: list[Tensor | None] = [None] * len(interventions)
         with torch.set_grad_enabled(grad):
-            base = self._read_base(self._run, read)
-            for (layer, start), members in self._grouped(interventions).items():
+            for (layer, start), members in group_by_start(
+                interventions, n_pos=self.tokens.shape[1]
+            ).items():
                 group = [interventions[index] for index in members]
                 parts = self._read_group(group, read, layer=layer, start=start)
                 for index, part in zip(members, parts, strict=True):
                     results[index] = part
-            return torch.stack([base if part is None else part for part in results])
+            if any(part is None for part in results):
+                base = self._read_base(self._run, read)
+                return torch.stack([base if part is None else part for part in results])
+            return torch.stack([part for part in results if part is not None])
 
     def measure(
         self, interventions: Sequence[Intervention], metric: MetricLike, *, grad: bool = False
@@ -181,10 +185,20 @@ class Replay:
         Returns:
             float32 on the CPU: one number for each intervention and example.
         """
+        self._check(interventions)
         metric = as_metric(metric)
+        read = metric.read(self.tokens.cpu())
+        values: list[Tensor | None] = [None] * len(interventions)
+        each = bytes_read(read, self.tokens, d_vocab=self.model.cfg.d_vocab)
+        together = max(1, self.memory_budget // each)
+        order = reading_order(interventions, n_pos=self.tokens.shape[1])
         with torch.set_grad_enabled(grad):
-            logits = self.read(interventions, metric.read(self.tokens.cpu()), grad=grad).cpu()
-            return torch.stack([metric(part) for part in logits]).float()
+            for start in range(0, len(order), together):
+                part = order[start : start + together]
+                logits = self.read([interventions[index] for index in part], read, grad=grad)
+                for index, one in zip(part, logits.cpu(), strict=True):
+                    values[index] = metric(one)
+            return torch.stack([one for one in values if one is not None]).float()
 
     def base(self, metric: MetricLike) -> Float[Tensor, " example"]:
         """The metric of the base run."""
@@ -233,14 +247,6 @@ class Replay:
         resid = run.final[rows, read.positions][None]
         return read_residual(run, resid, read, budget=self.memory_budget)[0]
 
-    def _grouped(self, interventions: Sequence[Intervention]) -> dict[tuple[int, int], list[int]]:
-        """Indices of interventions by first layer and column; without those that change nothing."""
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, edits in enumerate(interventions):
-            if edits and (key := first_changed(edits))[1] < self.tokens.shape[1]:
-                groups.setdefault(key, []).append(index)
-        return groups
-
     def _read_group(
         self, group: Sequence[Intervention], read: LogitRead, *, layer: int, start: int
     ) -> list[Tensor]:
@@ -288,14 +294,3 @@ class Replay:
             if id(edit) not in checked:
                 checked.add(id(edit))
                 check_edit(edit, self.model.cfg, self.tokens)
-
-
-def _say_once(model: Any, reason: str) -> None:
-    said = _SAID.setdefault(model, set())
-    if reason not in said:
-        said.add(reason)
-        warnings.warn(
-            f"interventions run as whole forward passes, which is slower: {reason}",
-            SlowReplayWarning,
-            stacklevel=3,
-        )
