@@ -9,8 +9,10 @@ import torch
 from replay_models import N, T, build
 from zoo import VOCAB, random_tokens, tiny_model
 
+from headspec.errors import InputError
 from headspec.interventions.edits import Edit
 from headspec.interventions.replay import Replay, SlowReplayWarning
+from headspec.interventions.replay_checks import checked_mask
 from headspec.lens.logits import LogitRead
 from headspec.lens.models import wrap_model
 
@@ -126,3 +128,12 @@ def test_values_that_are_not_finite_reach_only_the_heads_that_take_them():
     found = replay.read(edits, LogitRead())
     assert found[0].isfinite().all()
     assert not found[1].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_a_mask_with_a_hole_is_refused_whatever_its_dtype(dtype):
+    hole = torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1]]).to(dtype)
+    with pytest.raises(InputError, match="zeros on the left only"):
+        checked_mask(hole, random_tokens(2, 4))
+    padded = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]]).to(dtype)
+    assert checked_mask(padded, random_tokens(2, 4)).tolist() == padded.long().tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 from headspec.errors import InputError
@@ -66,7 +66,7 @@ def check_tokens(tokens: Int[Tensor, "batch pos"], cfg: Any) -> None:
 
 
 def checked_mask(
-    mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None,
+    mask: Integer[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None,
     tokens: Int[Tensor, "batch pos"],
 ) -> Tensor | None:
     """The attention mask on the tokens' device, or None where it hides nothing.
@@ -76,6 +76,7 @@ def checked_mask(
     """
     if mask is None:
         return None
+    mask = mask.long()  # differences of bool and unsigned numbers are never negative
     if mask.shape != tokens.shape or not (mask[:, -1].all() and (mask.diff(dim=1) >= 0).all()):
         raise InputError(
             expected=f"an attention mask of shape {list(tokens.shape)}, zeros on the left only",
