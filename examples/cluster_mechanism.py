@@ -14,7 +14,6 @@ import typer
 
 import headspec as hs
 from headspec.checkpoints.micro import SIZES
-from headspec.interventions.specialisation import cluster_effects
 from headspec.interventions.weight_swaps import SwapKind
 from headspec.studies import cluster_layers, cluster_mechanism, cluster_swaps, cluster_tasks
 from headspec.weights.features import Feature
@@ -72,7 +71,7 @@ def main(
         name: cluster_swaps.swap_on_tasks(model, clustering, tasks, how=kind, **drawn)
         for name, kind in zip(("swaps", "outputs"), kinds, strict=True)
     }
-    effects = cluster_effects(model, clustering, tasks, n_random=1000, seed=seed)
+    effects = hs.cluster_effects(model, clustering, tasks, n_random=1000, seed=seed)
     heads = cluster_tasks.ablate_on_tasks(model, tasks)
     tables = {
         "layers": cluster_layers.tabulate_layers(found),
