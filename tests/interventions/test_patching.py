@@ -16,6 +16,7 @@ from headspec.heads import Head
 from headspec.interventions.effects import HeadEffects
 from headspec.interventions.example_effects import SmallGapWarning
 from headspec.interventions.patching import patch_heads
+from headspec.interventions.path_patching import patch_paths
 from headspec.lens.hooks import has_caller_hooks, hook_name
 from headspec.lens.models import wrap_model
 
@@ -232,6 +233,36 @@ def test_key_value_heads_are_native(model_class):
     with pytest.raises(InputError, match="head indices 0 to 1"):
         patch_heads(model, clean, corrupt, metric, site="k", heads=[Head(0, 3)])
     assert patch_heads(model, clean, corrupt, metric).effect.shape == (2, 4)
+
+
+@pytest.mark.skipif("hooked_transformer" not in CLASSES, reason="the class is gone")
+@pytest.mark.parametrize("fast", [True, False])
+def test_keys_repeated_for_each_query_head(fast):
+    """A HookedTransformer that ungroups has a key for every query head; against plain hooks."""
+    model = tiny("qwen3", "hooked_transformer")
+    native = patch_heads(model, *pair_of_tokens(), feature(5), site="k", heads=[Head(1, 1)])
+    model.set_ungroup_grouped_query_attention(True)
+    clean, corrupt = pair_of_tokens()
+    metric, name = feature(5), hook_name(1, "k")
+    found = patch_heads(model, clean, corrupt, metric, site="k", fast=fast)
+    assert found.effect.shape == (2, 4)
+    _, cache = model.run_with_cache(clean, names_filter=name)
+
+    def swap(activation, hook):
+        activation[:, :, 3] = cache[name][:, :, 3]
+        return activation
+
+    with torch.no_grad():
+        patched = metric(model.run_with_hooks(corrupt, fwd_hooks=[(name, swap)]))
+        expected = (patched - metric(model(corrupt))).numpy()
+    np.testing.assert_allclose(found.per_example[1, 3], expected, atol=1e-5)
+    both = [[Head(1, 2), Head(1, 3)]]  # the query heads of key-value head 1
+    together = patch_heads(model, clean, corrupt, metric, site="k", heads=both, fast=fast)
+    np.testing.assert_allclose(together.values, native.values, atol=1e-5)
+    paths = patch_paths(
+        model, clean, corrupt, metric, senders=[Head(0, 0)], receivers=["L1H3.k"], fast=fast
+    )
+    assert paths.n == len(clean)
 
 
 @pytest.mark.parametrize("model_class", CLASSES)

@@ -10,6 +10,7 @@ from headspec.errors import InputError
 from headspec.heads import Head, check_heads, layer_heads
 from headspec.interventions.edits import HEAD_SITES, Site
 from headspec.interventions.effects import Kind
+from headspec.lens.hooks import heads_of_site
 
 HeadsLike: TypeAlias = Iterable[Head] | Iterable[Iterable[Head]] | None
 """None: every head, each alone. Heads: each alone. Iterables of heads: sets."""
@@ -57,14 +58,15 @@ def resolve_heads(model: Any, heads: Any, *, site: Site, layers: Iterable[int] |
     Args:
         model: a hooked model.
         heads: `HeadsLike`: None, heads, or sets of heads, which may span layers. For `k` and `v`
-            under grouped-query attention these are key-value heads.
+            under grouped-query attention these are key-value heads (query heads where the model
+            was told to repeat keys and values for each).
         site: what will be replaced; sites of whole layers take no heads.
         layers: without `heads`, the layers to take; None: all.
 
     Raises:
         InputError: heads or layers that the model does not have, or that exclude each other.
     """
-    n_layers, n_heads = model.cfg.n_layers, heads_at(model, site)
+    n_layers, n_heads = model.cfg.n_layers, heads_of_site(model.cfg, site)
     chosen = _check_layers(layers, n_layers)
     if site not in HEAD_SITES:
         if heads is not None:
@@ -91,12 +93,6 @@ def resolve_heads(model: Any, heads: Any, *, site: Site, layers: Iterable[int] |
     of_rows = [{head.layer for head in row} for row in sets]
     row_layers = tuple(found.pop() if len(found) == 1 else None for found in of_rows)
     return HeadSets("set", sets, row_layers, n_layers, n_heads)
-
-
-def heads_at(model: Any, site: str) -> int:
-    """Heads that a site has: key-value heads for `k` and `v`, query heads otherwise."""
-    shared = getattr(model.cfg, "n_key_value_heads", None)
-    return shared if site in ("k", "v") and shared else model.cfg.n_heads
 
 
 def _singles(heads: Iterable[Head], n_layers: int, n_heads: int) -> HeadSets:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from headspec.errors import InputError
 from headspec.heads import Head, check_heads
-from headspec.interventions.head_sets import heads_at
+from headspec.lens.hooks import heads_of_site
 
 ReceiversLike: TypeAlias = str | Iterable[str | Sequence[str]]
 """Receivers by name, each alone; sequences of names: received together."""
@@ -77,7 +77,7 @@ def _parse(model: Any, name: str) -> Receiver:
     if match["head"]:
         kind = match["input"]
         head = Head.parse(match["head"])
-        check_heads([head], n_heads=heads_at(model, kind), n_layers=n_layers)
+        check_heads([head], n_heads=heads_of_site(model.cfg, kind), n_layers=n_layers)
         return Receiver(kind, head.layer, head.index)  # type: ignore[arg-type]
     if match["layer"] is None:
         return Receiver("logits", n_layers)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from headspec.errors import InputError
 from headspec.interventions.edits import Edit
+from headspec.lens.hooks import heads_of_site
 
 
 def check_edit(edit: Edit, cfg: Any, tokens: Int[Tensor, "batch pos"]) -> None:
@@ -17,11 +18,10 @@ def check_edit(edit: Edit, cfg: Any, tokens: Int[Tensor, "batch pos"]) -> None:
     Raises:
         InputError: for another layer, head or shape.
     """
-    n_kv_heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
-    n_heads = n_kv_heads if edit.site in ("k", "v") else cfg.n_heads
+    n_heads = heads_of_site(cfg, edit.site)
     heads = edit.heads or ()
     if not 0 <= edit.layer < cfg.n_layers or any(not 0 <= head < n_heads for head in heads):
-        kind = "key-value heads" if edit.site in ("k", "v") else "heads"
+        kind = "key-value heads" if n_heads < cfg.n_heads else "heads"
         raise InputError(
             expected=f"layers 0 to {cfg.n_layers - 1} and {kind} 0 to {n_heads - 1}",
             got=f"an edit of layer {edit.layer}" + (f", heads {heads}" if heads else ""),

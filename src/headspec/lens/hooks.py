@@ -27,6 +27,22 @@ def hook_name(layer: int, site: str) -> str:
     return f"blocks.{layer}." + _INSIDE.get(site, f"attn.hook_{site}")
 
 
+def heads_of_site(cfg: Any, site: str) -> int:
+    """Heads that the activations of a site have.
+
+    For `k` and `v` these are key-value heads, unless a HookedTransformer repeats them for every
+    query head before its hooks (`ungroup_grouped_query_attention`); query heads otherwise.
+
+    Args:
+        cfg: config of a hooked model of either class.
+        site: `"q"`, `"k"`, `"v"`, `"z"`, `"pattern"`; sites of whole layers count as `"z"`.
+    """
+    shared = getattr(cfg, "n_key_value_heads", None)
+    if site not in ("k", "v") or not shared:
+        return cfg.n_heads
+    return cfg.n_heads if getattr(cfg, "ungroup_grouped_query_attention", False) else shared
+
+
 @contextmanager
 def hooked(model: Any, functions: Mapping[str, HookFunction]) -> Iterator[None]:
     """Hooks on a model for the time of a block; the caller's own hooks stay.
