@@ -135,6 +135,24 @@ def test_columns_of_an_unequal_task():
         _ = task.attention_mask
 
 
+def test_two_formats_of_as_many_tokens_by_accident_are_aligned_by_what_they_share():
+    """Pitfall 10: 6 = 6 tokens, and column by column the words stand beside other ones."""
+    clean, corrupt = "w5 w6 w7 w3 w2 w9", "w3 w4 w5 w6 w7 w9"
+    accident = PromptPair(clean, corrupt, " w20", " w21", shared=("w5 w6 w7",))
+    found = Task.from_pairs([accident]).tokenise(
+        tiny_tokenizer(), alignment="explicit", on_broken="raise", prepend_bos=False
+    )
+    assert found.position_map.tolist() == [[-1, -1, 0, 1, 2, 5]]
+    words = found.clean[0, found.position_map[0, 2:]]
+    assert words.tolist() == found.corrupt[0, 2:].tolist()
+    # what is shared stands in the same columns: so do the words that differ
+    beside = PromptPair("w2 w5 w6 w9", "w3 w5 w6 w8", " w20", " w21", shared=("w5 w6",))
+    found = Task.from_pairs([beside]).tokenise(
+        tiny_tokenizer(), alignment="explicit", on_broken="raise", prepend_bos=False
+    )
+    assert found.position_map.tolist() == [[0, 1, 2, 3]]
+
+
 @pytest.mark.models
 @pytest.mark.parametrize("model_class", CLASSES)
 def test_patching_by_the_map_keeps_words_and_from_the_left_mixes_them(model_class):

@@ -197,16 +197,19 @@ def _position_map(
             return given, ""
         made_for = f"{given.n_clean} and {given.n_corrupt}"
         return None, f"position map for {made_for} tokens: {_both(prompts, tokenizer)}"
-    if n_clean == n_corrupt:
-        return PositionMap.identity(n_clean), ""
-    if alignment == "explicit" and pair.shared and offsets[0]:
+    same_column = PositionMap.identity(n_clean) if n_clean == n_corrupt else None
+    if alignment == "explicit" and pair.shared and pair.ids is None and offsets[0]:
         try:
             found = align_offsets(
                 pair.clean, pair.corrupt, (offsets[0], offsets[1]), shared=pair.shared
             )
         except InputError as error:
             return None, f"no position map: {error}"
-        return found, ""
+        # as many tokens by accident, the shared ones elsewhere: columns do not correspond
+        agrees = same_column is not None and set(found.pairs) <= set(same_column.pairs)
+        return same_column if agrees else found, ""
+    if same_column is not None:
+        return same_column, ""
     wanted = "no position map" if alignment == "explicit" else "unequal length"
     return None, f"{wanted}: {_both(prompts, tokenizer)}"
 

@@ -51,7 +51,7 @@ class PromptPair:
         correct, wrong: continuations, with the space or newline that belongs to them.
         spans: named parts, for positions.
         shared: texts that stand in both prompts, token for token; from these a position map is
-            made where the prompts have different lengths.
+            made where they stand in other columns (of prompts of equal length, too).
         position_map: which clean token corresponds to which corrupt one, if not by `shared`.
         ids: exact token ids, for prompts that are no text; the texts are then only shown.
     """
