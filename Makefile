@@ -1,4 +1,4 @@
-# make demo   sets up, measures the embedded suite, prints the path of a report
+# make demo   sets up, runs the studies on the embedded suite, prints the path of a report
 # make test   sets up, runs the tests
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM = false
 .PHONY: demo test test-oldest lint docs bench clean
 
 demo: $(VENV)/.base
-	$(BIN)/python examples/cluster_emergence.py --out out/cluster_emergence
+	$(BIN)/python examples/all_studies.py --out out
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -35,7 +35,7 @@ def main(
     seed: int = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/cluster_emergence"),
     png: Annotated[bool, typer.Option(help="Figures as PNG too (headspec[png]).")] = False,
-) -> None:
+) -> dict[str, Any]:
     """Cluster the heads at every step, test each clustering, and write a report."""
     opened = hs.open_suite(suite)
     chosen = chosen_steps(opened, steps)
@@ -74,20 +74,21 @@ def main(
     figures, sections = draw(results, suite)
     table = hs.ReportTable(checked.filter(["step", "ok", "problems", "content_hash"]), "Verified")
     sections.append(hs.ReportSection("Checkpoints", tables=[table], folded=True))
-    page = hs.write_report(
-        out / "report.html",
-        title=f"Head clusters over training: {opened.name}",
-        lead="Whether, when and how suddenly attention heads form clusters, against random heads.",
-        findings=findings,
-        hypotheses=hypotheses,
-        sections=sections,
-        provenance=provenance,
-    )
+    content: dict[str, Any] = {
+        "title": f"Head clusters over training: {opened.name}",
+        "lead": "Whether, when and how suddenly heads form clusters, against random heads.",
+        "findings": findings,
+        "hypotheses": hypotheses,
+        "sections": sections,
+        "provenance": provenance,
+    }
+    page = hs.write_report(out / "report.html", **content)
     hs.save_figures(figures, out / "figures", formats=("html", "png") if png else ("html",))
     print("\n".join(f"- {sentence}" for sentence in findings))
     for one in hypotheses:
         print(f"{one.verdict.upper()}: {one.hypothesis} {one.evidence}")
     print(f"Report: {page}")
+    return content
 
 
 def chosen_steps(suite: hs.CheckpointSuite, text: str) -> tuple[int, ...]:
@@ -125,10 +126,8 @@ def draw(results: dict[str, pd.DataFrame], suite: str):
         sections.append(section(f"Layer {layer}", drawn, folded=layer != clearest))
         figures |= drawn
     as_given = {"as_given_map": hs.plot_emergence_map(results["as_given"])}
-    text = (
-        "The study clusters weights as given, where the longest head decides. Its separation ratio "
-        "has no scale, and one long head alone makes a silhouette that it calls strong."
-    )
+    text = "The study clusters weights as given, where the longest head decides. Its separation \
+ratio has no scale, and one long head alone makes a silhouette that it calls strong."
     words = cluster_emergence.compare_verdicts(results["as_given"])
     table = hs.ReportTable(words, "Each clustering in the study's words and by its null")
     sections.append(section("As the study measured", as_given, text=text))

@@ -47,7 +47,7 @@ def main(
     seed: int = 0,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/cluster_mechanism"),
     png: Annotated[bool, typer.Option(help="Figures as PNG too (headspec[png]).")] = False,
-) -> None:
+) -> dict[str, Any]:
     """Compare, project, swap and ablate two clusters of heads, and write a report."""
     opened = hs.open_suite(suite)
     (at,) = opened.resolve_steps(opened.steps[-1:] if step is None else [step])
@@ -100,19 +100,20 @@ def main(
             for name, one in heads.items()
         },
     }
-    page = hs.write_report(
-        out / "report.html",
-        title=f"What clusters of heads do: {opened.name}, step {at}",
-        lead=f"What swapping and ablating clusters of layer {chosen} changes, against random sets.",
-        findings=findings,
-        hypotheses=[verdict],
-        sections=lay_out(figures, tables),
-        provenance=provenance,
-    )
+    content: dict[str, Any] = {
+        "title": f"What clusters of heads do: {opened.name}, step {at}",
+        "lead": f"What swapping and ablating clusters of layer {chosen} does, against random sets.",
+        "findings": findings,
+        "hypotheses": [verdict],
+        "sections": lay_out(figures, tables),
+        "provenance": provenance,
+    }
+    page = hs.write_report(out / "report.html", **content)
     hs.save_figures(figures, out / "figures", formats=("html", "png") if png else ("html",))
     print("\n".join(f"- {sentence}" for sentence in findings))
     print(f"{verdict.verdict.upper()}: {verdict.hypothesis} {verdict.evidence}")
     print(f"Report: {page}")
+    return content
 
 
 def lay_out(figures: dict[str, Any], tables: dict[str, Any]) -> list[hs.ReportSection]:

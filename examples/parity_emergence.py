@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import cpu_count, get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
@@ -36,7 +36,7 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = min(cpu_count() or 1, 4),
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/parity_emergence"),
     png: Annotated[bool, typer.Option(help="Figures as PNG too (headspec[png]).")] = False,
-) -> None:
+) -> dict[str, Any]:
     """Patch even heads, odd heads and every other half at every step, and write a report."""
     opened = hs.open_suite(suite)
     chosen, words = chosen_steps(opened, steps)
@@ -78,22 +78,23 @@ def main(
     sections.append(hs.ReportSection("Tables", tables=tables(results)))
     table = hs.ReportTable(checked.filter(["step", "ok", "problems", "content_hash"]), "Verified")
     sections.append(hs.ReportSection("Checkpoints", tables=[table], folded=True))
-    page = hs.write_report(
-        out / "report.html",
-        title=f"Even against odd heads over training: {opened.name}",
-        lead="Whether, when and how suddenly even and odd heads come to do different work, against "
-        f"all other halves. Task: {task.replace('_', ' ')}, {measure.wording} wording, "
+    content: dict[str, Any] = {
+        "title": f"Even against odd heads over training: {opened.name}",
+        "lead": "Whether, when and how suddenly even and odd heads come to do different work, "
+        f"against all other halves. Task: {task.replace('_', ' ')}, {measure.wording} wording, "
         f"{n_pairs} prompt pairs.",
-        findings=findings,
-        hypotheses=answers.hypotheses,
-        sections=sections,
-        provenance=provenance,
-    )
+        "findings": findings,
+        "hypotheses": answers.hypotheses,
+        "sections": sections,
+        "provenance": provenance,
+    }
+    page = hs.write_report(out / "report.html", **content)
     hs.save_figures(figures, out / "figures", formats=("html", "png") if png else ("html",))
     print("\n".join(f"- {sentence}" for sentence in findings))
     for one in answers.hypotheses:
         print(f"{one.verdict.upper()}: {one.hypothesis} {one.evidence}")
     print(f"Report: {page}")
+    return content
 
 
 def chosen_steps(suite: hs.CheckpointSuite, text: str) -> tuple[tuple[int, ...], str]:

@@ -1,0 +1,58 @@
+"""Every study on one suite, and one page that holds them all: what `make demo` runs.
+
+python examples/all_studies.py                       # embedded suite
+python examples/all_studies.py --suite micro-small
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import cluster_emergence
+import cluster_mechanism
+import parity_emergence
+import typer
+
+import headspec as hs
+
+STUDIES = {
+    "Clusters over training": cluster_emergence,
+    "What clusters do": cluster_mechanism,
+    "Even against odd": parity_emergence,
+}
+
+
+def main(
+    suite: Annotated[str, typer.Option(help="Hub name, folder, or an embedded suite.")] = "micro",
+    seed: int = 0,
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out"),
+) -> None:
+    """Run the studies one after the other; each also writes a page of its own."""
+    contents = {}
+    for title, study in STUDIES.items():
+        print(f"\n{title}", flush=True)
+        contents[title] = study.main(suite=suite, seed=seed, out=out / study.__name__)
+    page = hs.write_report(
+        out / "report.html",
+        title=f"When heads specialise, what differs, whether it matters: {suite}",
+        lead="\n\n".join(f"{title}. {one['lead']}" for title, one in contents.items()),
+        findings=[
+            f"{title}. {finding}"
+            for title, one in contents.items()
+            for finding in one["findings"][:3]
+        ],
+        hypotheses=[each for one in contents.values() for each in one["hypotheses"]],
+        sections=[
+            hs.ReportSection(f"{title}: {part.title}", part.text, part.figures, part.tables, True)
+            for title, one in contents.items()
+            for part in one["sections"]
+        ],
+        provenance={title: vars(one["provenance"]) for title, one in contents.items()},
+    )
+    print(f"\nReport: {page}")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except hs.HeadspecError as error:
+        raise SystemExit(f"Error: {error}") from None
