@@ -9,12 +9,17 @@ import torch
 from micro_model import L0H0, L0H1, L1H0, micro_features, micro_hf_model
 from zoo import random_tokens, tiny_model, tiny_tokenizer
 
+from headspec.checkpoints.suite import open_suite
 from headspec.errors import InputError
 from headspec.heads import Head
-from headspec.interventions.ablation import ablate_heads
+from headspec.interventions.ablation import _donor_rows, ablate_heads
+from headspec.interventions.metrics import kl_from, loss_metric
+from headspec.interventions.prompt_pairs import last_read, row_groups, tokens_up_to
 from headspec.interventions.reference_runs import choose_donors, mean_activations
 from headspec.lens.hooks import has_caller_hooks, hook_name
+from headspec.lens.logits import as_metric
 from headspec.lens.models import wrap_model
+from headspec.tasks.families import build_task
 
 pytestmark = pytest.mark.models
 
@@ -232,6 +237,68 @@ def test_the_rows_of_an_example_borrow_from_one_donor():
     )
     np.testing.assert_allclose(three.per_example[0, 1], expected, atol=1e-5)
     assert found.n == 4
+
+
+@pytest.fixture(scope="module")
+def two_rows():
+    """Six prompts, each followed by its correct and by its wrong answer of several tokens."""
+    model = open_suite("micro").model(6144)
+    task = build_task("arithmetic", n=12, wording="micro").tokenise(model.tokenizer)
+    assert task.rows_per_example == 2
+    return model, task
+
+
+def test_two_rows_of_a_prompt_are_one_example_to_what_reads_its_end(two_rows):
+    """KL at the end of the prompt is the same number in both rows: n counts prompts."""
+    model, task = two_rows
+    options = {"heads": [Head(1, 4)], "attention_mask": task.attention_mask}
+    metric = kl_from(model, task.clean, positions=task.end, attention_mask=task.attention_mask)
+    for mode in ("mean", "zero", "resample"):
+        found = ablate_heads(model, task.clean, metric, mode=mode, **options)
+        if mode != "resample":  # donors of the two rows may differ
+            np.testing.assert_allclose(found.values[0, ::2], found.values[0, 1::2], atol=1e-5)
+        assert len(found.base) == 2 * task.n_examples
+        assert found.n == task.n_examples
+    once = slice(None, None, 2)
+    found = ablate_heads(model, task.clean, metric, mode="zero", **options)
+    mask = None if task.attention_mask is None else task.attention_mask[once]
+    single = ablate_heads(
+        model,
+        task.clean[once],
+        kl_from(model, task.clean[once], positions=task.end, attention_mask=mask),
+        **{**options, "mode": "zero", "attention_mask": mask},
+    )
+    assert single.n == found.n
+    width, right = ((one.ci_high - one.ci_low)[1, 4] for one in (found, single))
+    assert width == pytest.approx(right, rel=0.1)  # 0.71 of it where every row counts
+    own = ablate_heads(model, task.clean, task.metric(), mode="zero", **options)
+    assert own.n == task.n_examples
+    loss = loss_metric(task.clean, task.attention_mask)
+    assert ablate_heads(model, task.clean, loss, **options).n > task.n_examples  # reads on
+
+
+def test_the_other_row_of_a_prompt_is_no_donor(two_rows):
+    model, task = two_rows
+    metric = kl_from(model, task.clean, positions=task.end, attention_mask=task.attention_mask)
+    present = torch.ones(task.clean.shape) if task.attention_mask is None else task.attention_mask
+    run = (task.clean, present)
+    donors = _donor_rows(run, run, 1, 500, 0, last=last_read(metric, task.clean))
+    prompts = tokens_up_to(run, torch.full((len(task.clean),), task.end))
+    for row in range(len(prompts)):
+        assert not (prompts[donors[:, row]] == prompts[row]).all(1).any()
+    naive = _donor_rows(run, run, 1, 500, 0, last=None)
+    same = [(prompts[naive[:, row]] == prompts[row]).all(1).any() for row in range(len(prompts))]
+    assert any(same)
+
+
+def test_padding_and_what_is_not_read_tell_no_rows_apart():
+    metric = kl_from(micro(), torch.tensor([[0, 2, 3, 4]]).repeat(4, 1), positions=2)
+    tokens = torch.tensor([[7, 2, 3, 4], [5, 2, 3, 6], [5, 2, 3, 4], [5, 2, 2, 4]])
+    mask = torch.tensor([[0, 1, 1, 1], [0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]])
+    groups = row_groups(micro(), metric, (tokens, mask)).tolist()
+    assert groups[0] == groups[1]
+    assert len(set(groups)) == 3
+    assert len(row_groups(micro(), as_metric(feature(0)), (tokens, mask)).unique()) == 4
 
 
 def digest(model):

@@ -15,6 +15,7 @@ from headspec.errors import InputError
 from headspec.heads import Head
 from headspec.interventions.effects import HeadEffects
 from headspec.interventions.example_effects import SmallGapWarning
+from headspec.interventions.metrics import kl_from
 from headspec.interventions.patching import patch_heads
 from headspec.interventions.path_patching import patch_paths
 from headspec.lens.hooks import has_caller_hooks, hook_name
@@ -428,6 +429,20 @@ def test_nothing_stays_on_the_model(error, fast, model_class):
     assert not has_caller_hooks(model)
     assert digest(model) == before
     assert torch.is_grad_enabled()
+
+
+def test_rows_that_differ_after_what_is_read_are_one_example():
+    """... unless a map brings a later column of the source to a column that is read."""
+    model = tiny()
+    clean = torch.tensor([[3, 6, 0, 5], [3, 6, 0, 7]])
+    corrupt = torch.tensor([[3, 2, 0, 5], [3, 2, 0, 7]])
+    metric = kl_from(model, corrupt, positions=2)
+    for direction in ("denoise", "noise"):
+        assert patch_heads(model, clean, corrupt, metric, direction=direction).n == 1
+    everything = kl_from(model, corrupt)
+    assert patch_heads(model, clean, corrupt, everything).n == 2
+    later = torch.tensor([0, 1, 3, -1])
+    assert patch_heads(model, clean, corrupt, metric, position_map=later).n == 2
 
 
 def test_choices_and_shapes_are_explained():

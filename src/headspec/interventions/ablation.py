@@ -19,7 +19,7 @@ from headspec.interventions.edit_rows import (
 from headspec.interventions.effects import HeadEffects
 from headspec.interventions.head_sets import HeadSets, HeadsLike, resolve_heads
 from headspec.interventions.positions import PositionSets, PositionsLike, resolve_positions
-from headspec.interventions.prompt_pairs import Prompts, Tokens, as_tokens
+from headspec.interventions.prompt_pairs import Prompts, Tokens, as_tokens, last_read, row_groups
 from headspec.interventions.reference_runs import choose_donors, mean_activations
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.lens.capture import capture
@@ -66,7 +66,7 @@ def ablate_heads(
         model: a hooked model of either class.
         tokens: token ids `batch pos`, or text.
         metric: a `Metric`, or a function from logits `batch pos d_vocab` to one number for each
-            example.
+            example. Rows that are the same up to the last column it reads count as one in `n`.
         heads: None, every head by itself; heads, each by itself; iterables of heads, sets that
             are ablated together and may span layers.
         mode: see above.
@@ -142,9 +142,7 @@ def ablate_heads(
         changes=changes,
         base=base,
         metric=metric,
-        groups=torch.cat([rows.cpu(), _present(run).long()], 1).unique(dim=0, return_inverse=True)[
-            1
-        ],
+        groups=row_groups(model, metric, run),
         target=None,
         site=site,
         mode=mode,
@@ -167,7 +165,8 @@ def _resample(
     run, donors, n_donors, seed = given
     if n_donors < 1:
         raise InputError(expected="at least one donor", got=f"{n_donors}", fix="n_donors=4, say.")
-    chosen = _donor_rows(run, donors, rows_per_example(metric), n_donors, seed)
+    last = last_read(metric, run[0])
+    chosen = _donor_rows(run, donors, rows_per_example(metric), n_donors, seed, last=last)
     total = torch.zeros(())
     for index in chosen:
         device = replay.tokens.device
@@ -185,15 +184,22 @@ def _resample(
 
 
 def _donor_rows(
-    run: Tokens, donors: Tokens, per_example: int, n_donors: int, seed: int
+    run: Tokens, donors: Tokens, per_example: int, n_donors: int, seed: int, *, last: Tensor | None
 ) -> Int[Tensor, "donor batch"]:
-    """Rows that lend; the rows of one example take theirs from one donor."""
+    """Rows that lend; the rows of one example take theirs from one donor.
+
+    Rows that are the same up to the `last` column read are one prompt, and do not lend to each
+    other.
+    """
     within = run[0] is donors[0]  # then a donor lends row for row
     step = per_example if within else 1
+    here = _present(run)
+    if last is not None:
+        here = here & (torch.arange(here.shape[1]) <= last[:, None])
     chosen = choose_donors(
         run[0].cpu()[::per_example],
         donors[0].cpu()[::step],
-        mask=_present(run)[::per_example],
+        mask=here[::per_example],
         reference_mask=_present(donors)[::step],
         n_donors=n_donors,
         seed=seed,

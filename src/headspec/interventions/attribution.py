@@ -132,7 +132,7 @@ def attribute_heads(
         changes=by_row,
         base=base,
         metric=metric,
-        groups=runs.groups,
+        groups=runs.groups(metric),
         target=target.double().numpy(),
         site=site,
         mode=direction,

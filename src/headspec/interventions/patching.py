@@ -133,7 +133,7 @@ def patch_heads(
         changes=changes,
         base=base,
         metric=metric,
-        groups=runs.groups,
+        groups=runs.groups(metric),
         target=target.double().numpy(),
         site=site,
         mode=direction,

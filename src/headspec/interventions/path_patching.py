@@ -130,7 +130,7 @@ def patch_paths(
         unit=metric.unit,
         site="path",
         mode=direction,
-        groups=example_groups(metric, runs.groups, n_examples=len(base)),
+        groups=example_groups(metric, runs.groups(metric), n_examples=len(base)),
         level=level,
         n_bootstrap=n_bootstrap,
         seed=seed,

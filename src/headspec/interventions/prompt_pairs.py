@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from headspec.errors import InputError
+from headspec.lens.logits import Metric
 
 Prompts: TypeAlias = Tensor | str | Sequence[str]
 """Token ids `batch pos`, or text for the model's tokenizer."""
@@ -29,7 +30,7 @@ class PromptRuns:
         position_map: for each column of the base run the column of the source; -1: none. None:
             the same column.
         allowed: columns of the base run where a replaced activation can differ.
-        groups: which rows hold the same two prompts.
+        causal: whether no position can see those after it.
     """
 
     base: Int[Tensor, "batch pos"]
@@ -38,7 +39,18 @@ class PromptRuns:
     source_mask: Int[Tensor, "batch source_pos"] | None
     position_map: Int[Tensor, "batch pos"] | None
     allowed: Bool[Tensor, "batch pos"]
-    groups: Int[Tensor, " batch"]
+    causal: bool = True
+
+    def groups(self, metric: Metric) -> Int[Tensor, " batch"]:
+        """Which rows hold the same two prompts, as far as a metric reads; see `row_groups`."""
+        last = last_read(metric, self.base) if self.causal else None
+        parts = [tokens_up_to((self.base, self.base_mask), last)]
+        if last is not None and self.position_map is not None:
+            columns = torch.arange(self.base.shape[1])
+            lent = self.position_map.where(columns <= last[:, None], -1)
+            last = torch.maximum(last, lent.amax(1))
+        parts.append(tokens_up_to((self.source, self.source_mask), last))
+        return torch.cat(parts, 1).unique(dim=0, return_inverse=True)[1]
 
     def aligned(self, activation: Tensor) -> Tensor:
         """Activations of the source (positions on axis 1) at the columns of the base run."""
@@ -47,6 +59,38 @@ class PromptRuns:
         index = self.position_map.clamp_min(0).to(activation.device)
         rows = torch.arange(len(index), device=activation.device)[:, None]
         return activation[rows, index]
+
+
+def row_groups(model: Any, metric: Metric, run: Tokens) -> Int[Tensor, " batch"]:
+    """Which rows hold the same prompt, as far as a metric reads.
+
+    What stands right of the last column that is read changes nothing under causal attention: the
+    rows prompt + correct answer and prompt + wrong answer are one example to a metric that reads
+    the end of the prompt.
+
+    Args:
+        model: the hooked model.
+        metric: what reads. One that reads all columns tells rows apart by any token.
+        run: the rows.
+    """
+    causal = getattr(model.cfg, "attention_dir", "causal") == "causal"
+    read = tokens_up_to(run, last_read(metric, run[0]) if causal else None)
+    return read.unique(dim=0, return_inverse=True)[1]
+
+
+def last_read(metric: Metric, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"] | None:
+    """The last column that a metric reads in each row; None: it reads all."""
+    positions = metric.read(tokens.cpu()).positions
+    return None if positions is None else positions.cpu().long().amax(1)
+
+
+def tokens_up_to(run: Tokens, last: Int[Tensor, " batch"] | None) -> Int[Tensor, "batch pos"]:
+    """Token ids on the CPU, -1 in padding and right of a column of each row."""
+    ids, mask = run[0].cpu().long(), run[1]
+    seen = torch.ones(ids.shape, dtype=torch.bool) if mask is None else mask.cpu().bool()
+    if last is not None:
+        seen = seen & (torch.arange(ids.shape[1]) <= last[:, None])
+    return ids.where(seen, -1)
 
 
 def as_tokens(model: Any, prompts: Prompts, attention_mask: Tensor | None) -> Tokens:
@@ -113,18 +157,17 @@ def pair_runs(
     useful = torch.ones(base_tokens.shape, dtype=torch.bool)
     if base_mask is not None:
         useful &= base_mask.cpu().bool()
+    causal = getattr(model.cfg, "attention_dir", "causal") == "causal"
     if position_map is None:
         _check_lengths(model, base, source, names)
         differs = (base_tokens.cpu() != source_tokens.cpu()) & useful
-        if getattr(model.cfg, "attention_dir", "causal") == "causal":
+        if causal:
             useful &= differs.int().cummax(1).values.bool()
     else:
         position_map = _checked_map(position_map, base_tokens, source_tokens)
         useful &= position_map >= 0
         if source_mask is not None:
             useful &= source_mask.cpu().bool().gather(1, position_map.clamp_min(0))
-    parts = [base_tokens, source_tokens, base_mask, source_mask]
-    rows = torch.cat([part.cpu().long() for part in parts if part is not None], 1)
     return PromptRuns(
         base=base_tokens,
         source=source_tokens,
@@ -132,7 +175,7 @@ def pair_runs(
         source_mask=source_mask,
         position_map=position_map,
         allowed=useful,
-        groups=rows.unique(dim=0, return_inverse=True)[1],
+        causal=causal,
     )
 
 

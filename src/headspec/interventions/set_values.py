@@ -107,7 +107,7 @@ def head_set_values(
     edits = [(Edit(layer, "z", other_z, heads, where),) if heads else () for heads in members]
     values = measure_many(replay, edits, metric)
     shapley, errors = _shapley(masks, values, orders, complete=sizes is None)
-    groups = example_groups(metric, runs.groups, n_examples=values.shape[1])
+    groups = example_groups(metric, runs.groups(metric), n_examples=values.shape[1])
     origin = origin_of(model)
     return HeadSetValues(
         sets=masks,

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from headspec.errors import InputError, check_choice
 from headspec.heads import Head
+from headspec.interventions.edit_rows import rows_per_example
 from headspec.interventions.edits import Edit, Intervention
 from headspec.interventions.many_sets import measure_many
+from headspec.interventions.prompt_pairs import row_groups
 from headspec.interventions.reference_runs import mean_activations
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.interventions.specialisation_result import ClusterEffects
@@ -200,8 +202,9 @@ def _task_runs(model: Any, task: Any, kind: Any) -> _TaskRuns:
     if isinstance(task, (tuple, list)):
         tokens, metric, *rest = task
         mask = rest[0] if rest else None
-        seen = tokens if mask is None else torch.where(mask.bool(), tokens, -1)
-        return _TaskRuns(tokens, as_metric(metric), mask, None, len(seen.unique(dim=0)))
+        metric = as_metric(metric)
+        rows = row_groups(model, metric, (tokens, mask)).view(-1, rows_per_example(metric))
+        return _TaskRuns(tokens, metric, mask, None, len(rows.unique(dim=0)))
     if hasattr(task, "tokenise"):
         task = task.tokenise(model.tokenizer)
     metric = task.metric(kind) if isinstance(kind, str) else as_metric(kind)
