@@ -17,7 +17,14 @@ from scipy import stats as scipy_stats
 from torch import Tensor
 from zoo import random_tokens, tiny_model, tiny_tokenizer
 
-from headspec import head_set_values, open_suite, parity_test, permutation_p, results
+from headspec import (
+    head_set_values,
+    open_suite,
+    parity_test,
+    patch_heads,
+    permutation_p,
+    results,
+)
 from headspec.errors import InputError
 from headspec.heads import Head
 from headspec.interventions.parity import split_sets
@@ -228,6 +235,43 @@ def test_answers_of_several_tokens_and_prompts_of_unequal_length(model_class):
     )
     noised = parity_test(model, other, layer=0, direction="noise")
     assert noised.graded_strength == pytest.approx(found.graded_strength, abs=1e-5)
+
+
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_a_position_map_of_prompts_of_equal_length_is_used(direction):
+    """Pitfall 10: 9 = 9 tokens say nothing about which words correspond; the map does."""
+    model, plain = model_of(), prompts()
+    given = PositionMap(((0, 1), (1, 2), (4, 6), (8, 8)), n_clean=9, n_corrupt=9)
+    pairs = [PromptPair(ids=pair.ids, position_map=given) for pair in plain.pairs]
+    task = tokenise_task("mapped", pairs, tiny_tokenizer(), alignment="explicit", prepend_bos=False)
+    found = parity_test(model, task, layer=0, direction=direction)
+    exact = patch_heads(
+        model,
+        task.clean,
+        task.corrupt,
+        task.metric(),
+        heads=[[Head(0, 0), Head(0, 2)], [Head(0, 1), Head(0, 3)]],
+        position_map=task.position_map,
+        direction=direction,
+    )
+    assert found.graded_strength == pytest.approx(exact.effect[0] - exact.effect[1], abs=1e-5)
+    naive = parity_test(model, plain, layer=0, direction=direction)
+    assert abs(naive.graded_strength - found.graded_strength) > 0.01
+
+
+def test_a_metric_that_counts_rows_where_pairs_have_two_is_refused():
+    """Answers of two tokens make rows 2i and 2i + 1: one number a row is not one a pair."""
+    rows = random_tokens(3, 9).tolist()
+    pairs = [PromptPair(ids=PairIds((7, *row), (9, *row), (5, 6, 7), (8, 9, 10))) for row in rows]
+    task = tokenise_task("two rows", pairs, tiny_tokenizer(), prepend_bos=False)
+    assert (task.rows_per_example, task.n_examples) == (2, 3)
+
+    def by_row(logits: Tensor) -> Tensor:
+        return logits[:, -1, 5]
+
+    for wrong in ({"metric": by_row}, {"graded": by_row}):
+        with pytest.raises(InputError, match=r"number for each of 3 pairs.*got 6 from by_row"):
+            parity_test(model_of(), task, layer=0, **wrong)
 
 
 def test_perfect_parity_that_is_one_head():

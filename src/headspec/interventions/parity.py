@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
@@ -18,13 +18,12 @@ from headspec.interventions.edits import Edit, Intervention
 from headspec.interventions.many_sets import measure_many
 from headspec.interventions.parity_result import ParityTest
 from headspec.interventions.patching import Direction
-from headspec.interventions.prompt_pairs import PromptRuns, pair_runs
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.interventions.split_strength import split_strength
+from headspec.interventions.task_runs import distinct_pairs, named_positions, task_runs
 from headspec.lens.capture import capture
 from headspec.lens.logits import LogitRead, Metric, MetricLike, as_metric
 from headspec.lens.processing import origin_of
-from headspec.tasks.alignment import invert_map
 from headspec.tasks.answer_metrics import Kind
 from headspec.tasks.prompts import Task
 from headspec.tasks.tokenised import TokenisedTask
@@ -88,7 +87,8 @@ def parity_test(
         layer and one step: correct it for all that were tried (`false_discovery_rate`).
 
     Raises:
-        InputError: an odd number of heads, an unknown position, choice or layer, too few splits.
+        InputError: an odd number of heads, an unknown position, choice or layer, too few splits,
+            or a metric that gives not one number a pair.
 
     References:
         Activation patching: Vig et al. 2020; Meng et al. 2022; Heimersheim and Nanda 2024,
@@ -108,8 +108,9 @@ def parity_test(
     success = task.metric(cast(Kind, metric)) if isinstance(metric, str) else as_metric(metric)
     by_degree = task.metric("log_prob_difference") if graded is None else as_metric(graded)
     runs = task_runs(model, task, direction)
-    where = _named_positions(task, positions, runs, direction)
+    where = named_positions(task, positions, runs, direction)
     replay = Replay(model, runs.base, attention_mask=runs.base_mask, memory_budget=memory_budget)
+    _check_counts(replay, success, by_degree, n_pairs=task.n_examples)
     found = capture(model, runs.source, [(layer, "z")], attention_mask=runs.source_mask)
     other_z = runs.aligned(found[layer, "z"])  # one tensor: each head's contribution is taken once
     halves = [(Edit(layer, "z", other_z, tuple(heads), where),) for heads in sets.tolist()]
@@ -118,7 +119,7 @@ def parity_test(
     if direction == "denoise":
         replay = Replay(model, runs.source, attention_mask=runs.source_mask)
     clean = measure_both(replay, [()], success, by_degree)
-    distinct = _distinct_pairs(task)
+    distinct = distinct_pairs(task)
     origin = origin_of(model)
     results = [
         split_strength(
@@ -234,58 +235,23 @@ def _read_alike(one: LogitRead, other: LogitRead) -> bool:
     )
 
 
-def task_runs(model: Any, task: TokenisedTask, direction: Direction) -> PromptRuns:
-    """The two runs of a task: the one that is patched, and the one that activations come from.
-
-    Args:
-        model: a hooked model.
-        task: its prompts may differ in length if it has a position map.
-        direction: which run is which.
-    """
-    clean, corrupt = (
-        (tokens, None if bool(mask.all()) else mask)
-        for tokens, mask in ((task.clean, task.clean_mask), (task.corrupt, task.corrupt_mask))
-    )
-    base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
-    if torch.equal(task.clean_mask, task.corrupt_mask):
-        return pair_runs(model, base, source, position_map=None)
-    to_source = task.position_map
-    if direction == "noise":
-        to_source = invert_map(to_source, n_pos=task.clean.shape[1])
-    return pair_runs(model, base, source, position_map=to_source)
-
-
-def _named_positions(
-    task: TokenisedTask, names: str | Sequence[str] | None, runs: PromptRuns, direction: Direction
-) -> Bool[Tensor, "batch pos"]:
-    """Which positions of which rows of the base run are replaced; None: all that correspond."""
-    if names is None:
-        return runs.allowed
-    of_base = task.corrupt_positions if direction == "denoise" else task.positions
-    where = torch.zeros(runs.base.shape, dtype=torch.bool)
-    for name in [names] if isinstance(names, str) else names:
-        if name not in of_base:
-            raise InputError(
-                expected=f"positions out of {', '.join(map(repr, of_base))}",
-                got=repr(name),
-                fix="See task.positions; None replaces all from the first that differs.",
-            )
-        where[torch.arange(len(where)), of_base[name].cpu()] = True
-    return where & runs.allowed
-
-
-def _distinct_pairs(task: TokenisedTask) -> list[int]:
-    """The first of every distinct pair: a repeated greedy trial of one prompt is one trial."""
-    first: dict[tuple[str, ...], int] = {}
-    for i, pair in enumerate(task.pairs):
-        first.setdefault((pair.clean, pair.corrupt, pair.correct, pair.wrong), i)
-    return list(first.values())
-
-
 def _label(positions: str | Sequence[str] | None) -> str:
     if positions is None:
         return "from the first that differs"
     return positions if isinstance(positions, str) else ", ".join(positions)
+
+
+def _check_counts(replay: Replay, *metrics: Metric, n_pairs: int) -> None:
+    """One number a pair: rows of the two answers of a pair are no two observations."""
+    for metric in metrics:
+        count = len(replay.base(metric))
+        if count != n_pairs:
+            raise InputError(
+                expected=f"a metric with one number for each of {n_pairs} pairs",
+                got=f"{count} from {metric.name}",
+                fix="Answers of several tokens take two rows a pair: use task.metric(), combine "
+                "rows 2i and 2i + 1, or tokenise with answers='first_token'.",
+            )
 
 
 def _check_layer(model: Any, layer: int) -> None:
