@@ -349,6 +349,8 @@ def test_the_matrix_is_standardised_tasks_by_clusters_with_q_in_its_cells():
     (cells,) = the(figure, "standardised")
     np.testing.assert_allclose(np.array(cells.z), effects.standardised.T)
     assert cells.text[2][0] == "−4.0<br>q = 0.03"
+    nothing = cluster_effects(standardised=np.full((2, 3), -0.01))
+    assert the(plot_cluster_effects(nothing), "standardised")[0].text[0][0] == "0.0<br>q = 1"
     axis = figure.layout.coloraxis
     assert (axis.cmin, axis.cmax) == (-4.0, 4.0)
 

@@ -264,7 +264,7 @@ def test_a_cluster_of_one_head_has_no_inside_in_table_and_words():
 def test_sentences_name_what_stands_out_and_what_does_not():
     said = describe_mechanism(tabulate_swaps(STRONG), some_effects())
     assert said[0].startswith("Cluster 1 (heads 0 1 2 3 4 5 of layer 2), ablated: on no task")
-    assert "prose -5 nats (random groups -2, q = 0.01); on 2 other tasks not" in said[1]
+    assert "prose −5 nats, below random groups (−2, q = 0.01); on 2 other tasks no" in said[1]
     assert len(said) == 5
     assert "Inside the clusters: 0.2 and 0.2 nats" in said[2]
 

@@ -72,7 +72,7 @@ def plot_head_projection(
         titles=[f"step {short_number(step)}{_share(rows, step, method)}" for step in shown],
         columns=3,
         narrow_columns=1,
-        height=230,
+        height=230 if len(shown) > 1 else 400,
         narrow_height=210,
         gap=64,
         gap_share=0.07,

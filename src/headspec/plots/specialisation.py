@@ -156,10 +156,7 @@ def _matrix(effects: ClusterEffects) -> go.Heatmap:
         x=list(range(z.shape[1])),
         y=list(range(z.shape[0])),
         text=[
-            [
-                f"{value:+.1f}".replace("-", "−") + f"<br>q = {each:.2g}"
-                for value, each in zip(a, b, strict=True)
-            ]
+            [f"{_signed(value)}<br>q = {each:.2g}" for value, each in zip(a, b, strict=True)]
             for a, b in zip(z, q, strict=True)
         ],
         texttemplate="%{text}",

@@ -152,19 +152,25 @@ def describe_mechanism(
     sentences = []
     for c, heads in enumerate(effects.clusters):
         named = " ".join(str(head.index) for head in heads)
-        cells = [
-            f"{task} {effects.effects[c, t]:+.2g} {effects.units[t]}".rstrip()
-            + f" (random groups {effects.null_mean[c, t]:+.2g}, q = {effects.cell_q[c, t]:.2g})"
-            for t, task in enumerate(effects.tasks)
-            if effects.cell_q[c, t] <= alpha
-        ]
+        clear = [t for t in range(len(effects.tasks)) if effects.cell_q[c, t] <= alpha]
         sentence = f"Cluster {c + 1} (heads {named} of layer {effects.layer}), ablated: "
-        if cells:
-            sentence += "; ".join(cells)
+        if clear:
+            sentence += "; ".join(_effect_words(effects, c, t) for t in clear)
         else:
             sentence += "on no task different from random groups of its size"
-        rest = len(effects.tasks) - len(cells)
-        if cells and rest:
-            sentence += f"; on {rest} other task{'s' * (rest > 1)} not different from these"
+        rest = len(effects.tasks) - len(clear)
+        if clear and rest:
+            sentence += f"; on {rest} other task{'s' * (rest > 1)} no different from these"
         sentences.append(sentence + ".")
     return [*sentences, *describe_swaps(swaps)]
+
+
+def _effect_words(effects: ClusterEffects, c: int, t: int) -> str:
+    """An effect beside that of random groups, and on which side of it."""
+    value, null = float(effects.effects[c, t]), float(effects.null_mean[c, t])
+    shown, other = (f"{number:+.3g}".replace("-", "−") for number in (value, null))
+    return (
+        f"{effects.tasks[t]} {f'{shown} {effects.units[t]}'.rstrip()}, "
+        f"{'below' if value < null else 'above'} random groups ({other}, "
+        f"q = {effects.cell_q[c, t]:.2g})"
+    )
