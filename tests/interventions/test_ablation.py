@@ -117,6 +117,38 @@ def test_padding_and_what_is_not_counted_stay_out_of_means():
         mean_activations(model, padded, [0], attention_mask=mask, per_position=True)
 
 
+def test_a_mean_over_nothing_is_no_zero():
+    model, nothing = micro(), torch.zeros(3, 4, dtype=torch.bool)
+    with pytest.raises(InputError, match=r"a position that counts.*none in 3 reference"):
+        mean_activations(model, TOKENS, [0], counted=nothing)
+    with pytest.raises(InputError, match="a position that counts"):
+        ablate_heads(model, TOKENS, feature(L1H0), counted=nothing)
+    later = torch.tensor([[False, True, True, True]] * 3)
+    means = mean_activations(model, TOKENS, [0], counted=later, per_position=True)[0]
+    assert means[:, 0].isnan().all()
+    assert not means[:, 1:].isnan().any()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_columns_without_a_mean_of_their_own_are_not_ablated_with_zero(fast):
+    model, metric, heads = micro(), feature(L1H0), [Head(0, 0)]
+    later = torch.tensor([[False, True, True, True]] * 3)
+    options = {"heads": heads, "counted": later, "per_position": True, "fast": fast}
+    with pytest.raises(InputError, match=r"every column that is ablated.*none in columns \[0\]"):
+        ablate_heads(model, TOKENS, metric, **options)
+    found = ablate_heads(model, TOKENS, metric, positions=[1, 2, 3], **options)
+    own = np.array(wrote(TOKENS))
+    expected = by_hand([[row[0], *own.mean(0)[1:]] for row in own.tolist()])
+    np.testing.assert_allclose(found.per_example[0, 0], expected, atol=1e-5)
+    padded = torch.cat([torch.zeros(3, 1, dtype=torch.long), TOKENS], 1)
+    mask = torch.tensor([[0, 1, 1, 1, 1]] * 3)
+    masks = {"attention_mask": mask, "reference_mask": mask, "reference": padded}
+    every = {"heads": heads, "per_position": True, "fast": fast}
+    same = ablate_heads(model, padded, metric, **masks, **every)  # padding has no mean, needs none
+    plain = ablate_heads(model, TOKENS, metric, **every)
+    np.testing.assert_allclose(same.values, plain.values, atol=1e-5)
+
+
 def test_batches_of_the_reference_make_no_difference():
     model, tokens = tiny("llama"), random_tokens(7, 6)
     whole = mean_activations(model, tokens, [0, 1])

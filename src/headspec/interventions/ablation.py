@@ -20,7 +20,7 @@ from headspec.interventions.effects import HeadEffects
 from headspec.interventions.head_sets import HeadSets, HeadsLike, resolve_heads
 from headspec.interventions.positions import PositionSets, PositionsLike, resolve_positions
 from headspec.interventions.prompt_pairs import Prompts, Tokens, as_tokens, last_read, row_groups
-from headspec.interventions.reference_runs import choose_donors, mean_activations
+from headspec.interventions.reference_runs import choose_donors, counted_positions, mean_activations
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.lens.capture import capture
 from headspec.lens.logits import Metric, MetricLike, as_metric
@@ -94,8 +94,9 @@ def ablate_heads(
         not there to stand in for it, nor which of its uses was lost.
 
     Raises:
-        InputError: unequal lengths where columns must correspond, no possible donor, heads,
-            layers or positions that do not exist, or a choice that does not.
+        InputError: unequal lengths where columns must correspond, nothing that counts in a mean,
+            no possible donor, heads, layers or positions that do not exist, or a choice that
+            does not.
 
     References:
         Wang et al. 2022 (mean ablation); Chan et al. 2022, "Causal scrubbing" (resampling).
@@ -122,7 +123,8 @@ def ablate_heads(
         else:
             values = dict.fromkeys(sets.used_layers, torch.zeros((), device=replay.tokens.device))
             if mode == "mean":
-                _check_columns(rows, donors[0], per_position)
+                if per_position:
+                    _check_columns(run, donors, places, counted)
                 values = mean_activations(
                     model,
                     donors[0],
@@ -214,10 +216,22 @@ def _present(tokens: Tokens) -> Tensor:
     return torch.ones(ids.shape, dtype=torch.bool) if mask is None else mask.cpu().bool()
 
 
-def _check_columns(tokens: Tensor, reference: Tensor, per_position: bool) -> None:
-    if per_position and tokens.shape[1] != reference.shape[1]:
+def _check_columns(run: Tokens, donors: Tokens, places: PositionSets, counted: Any) -> None:
+    """Means per position: as many columns, and a mean for each one that is ablated."""
+    n_pos, n_reference = run[0].shape[1], donors[0].shape[1]
+    if n_pos != n_reference:
         raise InputError(
-            expected=f"reference prompts of {tokens.shape[1]} columns for means per position",
-            got=f"{reference.shape[1]} columns",
+            expected=f"reference prompts of {n_pos} columns for means per position",
+            got=f"{n_reference} columns",
             fix="Use per_position=False, or prompts of one length.",
+        )
+    ablated = torch.zeros(n_pos, dtype=torch.bool)
+    for where in places.where:
+        ablated |= (_present(run) if where is None else where).any(0)
+    known = counted_positions(donors[0], donors[1], counted).any(0)
+    if missing := (ablated & ~known).nonzero()[:, 0].tolist():
+        raise InputError(
+            expected="a reference position that counts in every column that is ablated",
+            got=f"none in columns {missing}",
+            fix="Leave these out of positions=, or use per_position=False.",
         )

@@ -39,14 +39,22 @@ def mean_activations(
         batch_size: rows in one forward pass.
 
     Returns:
-        layer -> `1 1 head d_head`, or `1 pos head d_head` per position, in the model's dtype.
+        layer -> `1 1 head d_head`, or `1 pos head d_head` per position, in the model's dtype; nan
+        in columns where no prompt has a position that counts.
 
     Raises:
-        InputError: means per position over prompts of unequal length.
+        InputError: no position that counts, or means per position over prompts of unequal length.
     """
     mask = torch.ones(tokens.shape) if attention_mask is None else attention_mask.cpu().float()
     lengths = mask.sum(1).unique().int().tolist()
-    mask = mask if counted is None else mask * counted.cpu()
+    mask = counted_positions(tokens, attention_mask, counted).double()
+    if not mask.any():
+        raise InputError(
+            expected="a position that counts in a mean",
+            got=f"none in {len(tokens)} reference prompts",
+            fix="`counted` and the attention mask must share positions. For no mean at all use "
+            "mode='zero'.",
+        )
     if per_position and len(lengths) > 1:
         raise InputError(
             expected="reference prompts of equal length for means per position",
@@ -69,10 +77,22 @@ def mean_activations(
     counts = mask.sum(0) if per_position else mask.sum()[None]
     means = {}
     for layer, total in sums.items():
-        count = counts.to(total.device, torch.float64).clamp_min(1)
+        count = counts.to(total.device, torch.float64)
         means[layer] = total / count[(...,) + (None,) * (total.ndim - 2)]
         means[layer] = means[layer].to(model.cfg.dtype)
     return means
+
+
+def counted_positions(
+    tokens: Int[Tensor, "batch pos"],
+    attention_mask: Tensor | None,
+    counted: Bool[Tensor, "batch pos"] | None,
+) -> Bool[Tensor, "batch pos"]:
+    """Which positions count in a mean, on the CPU: tokens, and only those `counted`."""
+    found = torch.ones(tokens.shape, dtype=torch.bool)
+    for mask in (attention_mask, counted):
+        found = found if mask is None else found & mask.cpu().bool()
+    return found
 
 
 def choose_donors(
