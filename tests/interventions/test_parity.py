@@ -488,6 +488,55 @@ def test_no_effect_to_split():
     assert "Graded (log_prob_difference): even minus odd" in there.summary()
 
 
+def twin_tokens_model(dtype: torch.dtype) -> Any:
+    """Tokens 10 and 21 have one embedding."""
+    hf_model = tiny_model("gpt_neox")
+    with torch.no_grad():
+        weight = hf_model.get_input_embeddings().weight
+        weight[21] = weight[10]
+    return wrap_model(hf_model, tiny_tokenizer(), dtype=dtype)
+
+
+def test_rounding_of_bfloat16_is_no_effect():
+    """Runs that are the same, but for the rounding of sums."""
+    plain = prompts(8)
+    clean, corrupt = plain.clean.clone(), plain.clean.clone()
+    clean[:, 3], corrupt[:, 3] = 10, 21
+    task = task_of(clean, corrupt, answers_of(plain))
+    found = parity_test(twin_tokens_model(torch.float32), task, layer=0)
+    assert not found.graded.has_effect
+    model = twin_tokens_model(torch.bfloat16)
+    found = parity_test(model, task, layer=0)
+    assert not found.graded.has_effect
+    assert found.graded_p == 1
+    moved = np.abs(found.graded.full - found.graded.base).max()
+    assert moved > 2e-6 * np.abs(found.graded.base).max()  # negative control: not exactly nothing
+    assert parity_test(model, plain, layer=0).graded.has_effect
+
+
+def test_shares_of_pairs_are_counted_whatever_the_model_computes_in():
+    """One pair of 100 is no rounding of bfloat16: .01 is less than its resolution."""
+    sets = np.zeros((6, 100))
+    sets[0, 0] = 1
+    nothing = np.zeros(100)
+    found = split_strength(
+        Answers("preference", torch.zeros(1), unit=""),
+        sets=sets,
+        full=sets[0],
+        base=nothing,
+        clean=sets[0],
+        seed=0,
+        resolution=0.03,
+    )
+    assert (found.p, found.rank, found.has_effect) == (1 / 3, 1, True)
+
+
+def test_one_pair_has_no_interval():
+    text = parity_test(model_of(), prompts(1), layer=1).summary()
+    assert "one pair: no interval" in text
+    assert "nan" not in text
+
+
 def test_frame_and_round_trip(tmp_path):
     found = parity_test(model_of(), prompts(), layer=1, splits=4)
     assert (found.exact, found.success.n_splits) == (False, 2)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from headspec.errors import InputError, check_choice
 from headspec.heads import parity_heads
+from headspec.interventions.edit_rows import resolution_of
 from headspec.interventions.edits import Edit, Intervention
 from headspec.interventions.many_sets import measure_many
 from headspec.interventions.parity_result import ParityTest
@@ -129,6 +130,7 @@ def parity_test(
             base=part[-1, distinct],
             clean=at_clean[0, distinct],
             seed=seed,
+            resolution=resolution_of(model),
         )
         for one, part, at_clean in zip((success, by_degree), rows, clean, strict=True)
     ]

@@ -215,11 +215,14 @@ class ParityTest:
         if not one.has_effect:
             return f"{name} ({one.metric}): no effect to split, no set of heads changes it."
         which = "splits" if self.exact else "sampled splits"
+        interval = f"95 % over pairs {one.ci_low:+.3g} to {one.ci_high:+.3g}"
+        if self.n == 1:
+            interval = "one pair: no interval"
         verdict = "unusual" if one.p < 0.05 else "like an arbitrary split"
         as_strong = round(one.p * one.n_splits)
         return (
-            f"{name} ({one.metric}): even minus odd {one.strength:+.3g}{unit} (95 % over pairs "
-            f"{one.ci_low:+.3g} to {one.ci_high:+.3g}). {as_strong} of {one.n_splits} {which} "
+            f"{name} ({one.metric}): even minus odd {one.strength:+.3g}{unit} "
+            f"({interval}). {as_strong} of {one.n_splits} {which} "
             f"into equal halves are at least as strong (95 % lie within {one.null_q[0]:+.3g} and "
             f"{one.null_q[4]:+.3g}), p = {one.p:.2g}: {verdict}."
         )

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from headspec.lens.logits import Metric
 from headspec.stats import bootstrap_interval
 
-_ROUNDING = 1e-6
-"""Differences of this size, relative to the numbers compared, are float32 rounding: ties."""
+_COUNTED = 1e-6
+"""Relative rounding of shares of pairs: they are counted, whatever the model computes in."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SplitStrength:
         null_q: its quantiles at .025, .05, .5, .95 and .975.
         p: share of splits whose |strength| is at least the observed one.
         rank: 1 + the number of splits with a larger |strength|, out of `n_splits`.
-        has_effect: whether any set of heads changes the metric of any pair at all.
+        has_effect: whether any set of heads changes the metric of any pair, beyond rounding.
     """
 
     metric: str
@@ -66,6 +66,7 @@ def split_strength(
     base: Float[np.ndarray, " pair"],
     clean: Float[np.ndarray, " pair"],
     seed: int,
+    resolution: float = 2e-6,
 ) -> SplitStrength:
     """Strength, null and p of one metric.
 
@@ -75,11 +76,13 @@ def split_strength(
             row i.
         full, base, clean: as in `SplitStrength`.
         seed: of the bootstrap.
+        resolution: relative rounding of the model's arithmetic: smaller differences are ties. A
+            metric of 0, 1/2 and 1 alone is counted, and has none.
     """
     n_splits = len(sets) // 2
     means = sets.mean(1)
     null = means - np.roll(means, n_splits)
-    slack = _ROUNDING * max(np.abs(means).max(), np.abs(base).max())
+    rounding = _rounding(sets, base, resolution)
     sizes = np.abs(null[:n_splits])
     differences = sets[0] - sets[n_splits]
     low = high = float("nan")
@@ -101,7 +104,15 @@ def split_strength(
         ci_high=high,
         null=null,
         null_q=tuple(np.quantile(null, [0.025, 0.05, 0.5, 0.95, 0.975]).tolist()),
-        p=np.count_nonzero(sizes >= sizes[0] - slack) / n_splits,
-        rank=1 + int(np.count_nonzero(sizes > sizes[0] + slack)),
-        has_effect=bool(largest > _ROUNDING * max(np.abs(sets).max(), np.abs(base).max())),
+        p=np.count_nonzero(sizes >= sizes[0] - rounding) / n_splits,
+        rank=1 + int(np.count_nonzero(sizes > sizes[0] + rounding)),
+        has_effect=bool(largest > rounding),
     )
+
+
+def _rounding(
+    sets: Float[np.ndarray, "set pair"], base: Float[np.ndarray, " pair"], resolution: float
+) -> float:
+    """What rounding can make of no change at all, as in `ExampleEffects`."""
+    counted = np.isin(sets, (0.0, 0.5, 1.0)).all() and np.isin(base, (0.0, 0.5, 1.0)).all()
+    return (_COUNTED if counted else resolution) * max(1.0, float(np.abs(base).max()))
