@@ -172,6 +172,16 @@ def test_few_steps_cannot_decide_what_it_goes_with():
     assert "So few intervals allow no p below 0.091" in found[6].evidence
 
 
+def test_more_curves_than_the_intervals_can_test_leave_it_undecided():
+    """Of 40 intervals p is at least .025, which no curve out of three brings below q = .05."""
+    company = curves(fall(500, 1), -fall(200, 2))
+    extra = company[company["metric"] == "sum_accuracy"].assign(metric="copy_accuracy")
+    extra["value"] = -fall(800, 3)
+    found = judged(long_sweep(500), capabilities=pd.concat([company, extra]))
+    assert [one.verdict for one in found[6:]] == [UNSURE] * 3  # with two curves: supported
+    assert "no p below 0.025, too large beside 3 curves" in found[6].evidence
+
+
 def test_without_a_loss_curve_it_is_not_decided():
     found = judged(planted(JUMP_MIDDLE))
     assert [one.verdict for one in found[6:]] == [UNSURE] * 3

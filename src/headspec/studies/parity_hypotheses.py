@@ -214,7 +214,9 @@ def _judge_company(
     adjusted = false_discovery_rate([each.p for each in aligned]) if aligned else np.array([])
     pairs = list(zip(aligned, adjusted, strict=True))
     judged = [
-        _judge_alignments(text, chosen, lasts=found.lasting_step is not None, alpha=alpha)
+        _judge_alignments(
+            text, chosen, len(aligned), lasts=found.lasting_step is not None, alpha=alpha
+        )
         for text, chosen in (
             (_LOSS, [pair for pair in pairs if pair[0].name == loss]),
             (_CAPABILITY, [pair for pair in pairs if pair[0].name != loss]),
@@ -231,7 +233,12 @@ def _judge_company(
 
 
 def _judge_alignments(
-    text: str, chosen: list[tuple[RateAlignment, float]], *, lasts: bool, alpha: float
+    text: str,
+    chosen: list[tuple[RateAlignment, float]],
+    n_curves: int,
+    *,
+    lasts: bool,
+    alpha: float,
 ) -> HypothesisVerdict:
     if not chosen:
         return _verdict(text, False, True, "The suite has no such curve at three of these steps.")
@@ -240,7 +247,9 @@ def _judge_alignments(
         words = f"Nothing lasts that could go with it. The size of even minus odd beside {words}"
         return _verdict(text, False, True, words)
     least = min(each.least_p for each, _ in chosen)
-    if least > alpha:
-        words += f" So few intervals allow no p below {least:.2g}."
+    hopeless = least * n_curves > alpha  # q of one curve alone that is as clear as it can be
+    if hopeless:
+        words += f" So few intervals allow no p below {least:.2g}"
+        words += f", too large beside {n_curves} curves." if least <= alpha else "."
     supported = any(q <= alpha for _, q in chosen)
-    return _verdict(text, supported, least > alpha, words)
+    return _verdict(text, supported, hopeless, words)
