@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from micro_model import L0H0, L1H0, L1H1, micro_features, micro_hf_model
 from zoo import random_tokens, tiny_model, tiny_tokenizer
 
+from headspec.checkpoints.suite import open_suite
 from headspec.errors import InputError
 from headspec.heads import Head
 from headspec.interventions.effects import HeadEffects
@@ -20,6 +21,7 @@ from headspec.interventions.patching import patch_heads
 from headspec.interventions.path_patching import patch_paths
 from headspec.lens.hooks import has_caller_hooks, hook_name
 from headspec.lens.models import wrap_model
+from headspec.tasks.families import build_task
 
 pytestmark = pytest.mark.models
 
@@ -368,6 +370,52 @@ def test_a_position_map_with_padding_of_its_own_for_each_run():
         )
         np.testing.assert_allclose(found.values, alone.values, atol=1e-5)
         assert abs(found.effect[0, 0]) > 0.1
+
+
+def test_positions_are_those_of_the_base_run_under_a_map():
+    """Denoising, the clean run's columns are other words of the corrupt one."""
+    model = open_suite("micro").model(6144)
+    task = build_task("decimal_comparison", n=6, wording="two_formats")
+    task = task.tokenise(model.tokenizer, alignment="explicit")
+    masks = (task.clean_mask, task.corrupt_mask)
+    options = {"attention_mask": masks, "position_map": task.position_map, "heads": [Head(1, 4)]}
+
+    def patched(direction, positions):
+        runs = (task.clean, task.corrupt, task.metric())
+        return patch_heads(model, *runs, direction=direction, positions=positions, **options)
+
+    for direction, own, other in (
+        ("denoise", task.corrupt_positions, task.positions),
+        ("noise", task.positions, task.corrupt_positions),
+    ):
+        base = task.corrupt if direction == "denoise" else task.clean
+        where = torch.zeros(base.shape, dtype=torch.bool)
+        where[torch.arange(len(base)), own["first"]] = True
+        right = patched(direction, own)
+        row = [label for label, *_ in zip(right.positions, right.heads, strict=True)].index("first")
+        np.testing.assert_allclose(right.values[row], patched(direction, where).values[0])
+        assert np.abs(right.values[row] - patched(direction, other).values[row]).max() > 1e-4
+
+
+def test_one_column_a_row_without_counterpart_is_refused():
+    model, clean, corrupt = micro(), torch.tensor([[3, 6, 0, 5]] * 2), torch.tensor([[3, 2, 5]] * 2)
+    metric = feature(L1H0)
+    options = {"position_map": torch.tensor([0, -1, 3])}
+    for positions in ({"here": torch.tensor([0, 1])}, torch.tensor([2, 1])):
+        with pytest.raises(InputError, match=r"column 1 of row 1.*task\.corrupt_positions"):
+            patch_heads(model, clean, corrupt, metric, positions=positions, **options)
+    with pytest.raises(InputError, match=r"column -2 of row 0.*task\.positions"):
+        patch_heads(
+            model,
+            clean,
+            corrupt,
+            metric,
+            direction="noise",
+            positions=torch.tensor([-2, 0]),
+            **options,
+        )
+    fine = {"here": torch.tensor([0, -1]), "all": [0, 1, 2]}
+    assert patch_heads(model, clean, corrupt, metric, positions=fine, **options).n == 1
 
 
 def test_text_is_padded_on_the_left_and_pairs_by_length():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -70,8 +70,9 @@ def patch_heads(
         positions: columns of the base run. None: all (the engine starts where clean and corrupt
             first differ, exact under causal attention); a column or a list of columns; `"each"`,
             column by column; a Bool tensor `batch pos`; an Int tensor `batch`, one column in each
-            row; a dict of names to these, one set each, such as `task.positions`. Query
-            positions for `pattern`.
+            row; a dict of names to these, one set each: `task.positions` where the base run is
+            clean or the lengths are equal, `task.corrupt_positions` to denoise with a position
+            map. Query positions for `pattern`.
         site: `"z"`, what a head reads into the output projection (a slice of the attention's
             *output* is no head); `"q" "k" "v"` before rotary embeddings; `"pattern"`; or, for
             whole layers, `"mlp_out"`, `"resid_pre"`.
@@ -91,8 +92,9 @@ def patch_heads(
         does not come from may be unlike any the later layers meet.
 
     Raises:
-        InputError: prompts of unequal length without a map, heads, layers or positions that do
-            not exist, or a choice that does not.
+        InputError: prompts of unequal length without a map, one column a row that the map leaves
+            without counterpart, heads, layers or positions that do not exist, or a choice that
+            does not.
 
     References:
         Meng et al. 2022; Wang et al. 2022; Heimersheim and Nanda 2024, "How to use and interpret
@@ -116,6 +118,8 @@ def patch_heads(
         )
     sets = resolve_heads(model, heads, site=site, layers=layers)
     places = resolve_positions(positions, runs.base, allowed=runs.allowed)
+    if position_map is not None:
+        check_counterparts(positions, runs, direction)
     options = {"memory_budget": memory_budget, "fast": fast}
     with torch.no_grad():
         source = Replay(model, runs.source, attention_mask=runs.source_mask, **options)
@@ -167,6 +171,35 @@ def prepare_runs(
     elif position_map is not None:
         position_map = inverse_map(position_map, n_pos=pair[0][0].shape[1])
     return pair_runs(model, pair[0], pair[1], position_map=position_map, names=names)
+
+
+def check_counterparts(positions: PositionsLike, runs: PromptRuns, direction: Direction) -> None:
+    """Raise where a row's one column has no counterpart: it would be left alone in silence.
+
+    Columns of the other run often have none. Where they do, a map cannot tell that they were
+    meant for the other run.
+
+    Args:
+        positions: as in `patch_heads`; masks, lists and `"each"` may name columns without.
+        runs: with a position map.
+        direction: as in `patch_heads`.
+    """
+    named = positions if isinstance(positions, Mapping) else {"positions": positions}
+    for name, columns in named.items():
+        if not isinstance(columns, Tensor) or columns.dtype == torch.bool:
+            continue
+        alone = ~runs.allowed.gather(1, (columns.cpu().long() % runs.allowed.shape[1])[:, None])
+        if alone.any():
+            row = int(alone.nonzero()[0, 0])
+            own = (
+                ("clean", "positions") if direction == "noise" else ("corrupt", "corrupt_positions")
+            )
+            raise InputError(
+                expected=f"columns of the {own[0]} run that the position map gives a counterpart",
+                got=f"none for column {int(columns[row])} of row {row} ({name})",
+                fix=f"Positions are columns of the base run, task.{own[1]} here; leave out names "
+                "whose words only one of the prompts has.",
+            )
 
 
 def source_values(
