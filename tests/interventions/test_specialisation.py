@@ -7,6 +7,7 @@ from math import comb
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,8 @@ from zoo import random_tokens, tiny_model
 import headspec as hs
 from headspec.heads import Head
 from headspec.interventions import specialisation
-from headspec.interventions.specialisation import cluster_effects, interaction_of, relabellings
+from headspec.interventions.interaction import interaction_of
+from headspec.interventions.specialisation import cluster_effects, relabellings
 from headspec.lens.hooks import run_logits
 from headspec.lens.models import wrap_model
 from headspec.tasks.families import build_task
@@ -127,15 +129,68 @@ def test_specialised_groups_are_found():
 
 def test_a_cluster_that_matters_everywhere_is_not_specialised():
     """Negative control: large effects, one cluster far above the other, on both tasks."""
-    model = build(num_attention_heads=8)
-    with torch.no_grad():
-        model.blocks[1].attn.o.original_component.weight[:, :32] *= 6
-    tokens = random_tokens(12, 8)
-    tasks = {"five": (tokens, logit_of(5)), "again": (tokens.flip(0), logit_of(5))}
+    model, tasks = additive()
     found = cluster_effects(model, [0] * 4 + [1] * 4, tasks, layer=1, mode="zero")
     assert np.abs(found.effects[0]).min() > np.abs(found.effects[1]).max()
     assert found.interaction.observed == pytest.approx(0, abs=1e-6)
     assert found.p_value > 0.5
+
+
+def additive():
+    """One cluster six times as strong on both tasks: rows and columns, and nothing else."""
+    model = build(num_attention_heads=8)
+    with torch.no_grad():
+        model.blocks[1].attn.o.original_component.weight[:, :32] *= 6
+    tokens = random_tokens(12, 8)
+    return model, {"five": (tokens, logit_of(5)), "again": (tokens.flip(0), logit_of(5))}
+
+
+def nothing_but(kind):
+    def metric(logits):
+        last = logits[:, -1, 6]
+        return {"zeros": 0 * last, "nan": last / 0 - last / 0, "rounding": 50 + 1e-6 * last}[kind]
+
+    return metric
+
+
+@pytest.mark.parametrize("kind", ["zeros", "nan", "rounding"])
+def test_a_task_that_no_head_touches_makes_no_specialisation(kind):
+    """Negative control: a column of zeros would keep half of a row that should be removed."""
+    model, tasks = additive()
+    options: dict[str, Any] = {"layer": 1, "mode": "zero"}
+    two = cluster_effects(model, [0] * 4 + [1] * 4, tasks, **options)
+    tasks["dead"] = (next(iter(tasks.values()))[0], nothing_but(kind))
+    found = cluster_effects(model, [0] * 4 + [1] * 4, tasks, **options)
+    naive = np.concatenate([two.standardised, np.zeros((2, 1))], 1)
+    assert float(interaction_of(naive)) > 1
+    assert found.left_out == ("dead",)
+    assert (two.left_out, found.p_value) == ((), two.p_value)
+    assert found.interaction.observed == two.interaction.observed == pytest.approx(0, abs=1e-6)
+    assert "not finite: dead." in found.summary()
+    cells = found.cell_p[:, 2]
+    assert np.isnan(cells).all() if kind == "nan" else (cells == 1).all()
+    assert np.isfinite(found.standardised).all()
+    alone = cluster_effects(
+        model, [0] * 4 + [1] * 4, {k: tasks[k] for k in ("five", "dead")}, **options
+    )
+    assert np.isnan(alone.p_value)
+    assert "fewer than two tasks that heads change" in alone.summary()
+    assert len(alone.to_frame()) == 5
+
+
+def test_among_some_tasks_is_a_run_on_these():
+    model, tasks = build(), tasks_of()
+    options: dict[str, Any] = {"layer": 0, "n_random": 5}
+    every = cluster_effects(model, [0, 1, 0, 1], tasks, **options)
+    some = cluster_effects(model, [0, 1, 0, 1], {k: tasks[k] for k in ("w0", "w2")}, **options)
+    found = every.among(["w2", "w0"])
+    assert found.tasks == ("w0", "w2")
+    assert every.among(every.tasks) is every
+    pd.testing.assert_frame_equal(found.to_frame(), some.to_frame())
+    assert np.isnan(every.among(["w1"]).p_value)
+    for wrong in (["w9"], []):
+        with pytest.raises(ValueError, match="some of the tasks w0, w1, w2"):
+            every.among(wrong)
 
 
 def test_p_is_calibrated_when_labels_are_random(monkeypatch):

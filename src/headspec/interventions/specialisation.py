@@ -9,13 +9,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
 from headspec.heads import Head
-from headspec.interventions.edit_rows import rows_per_example
+from headspec.interventions.edit_rows import resolution_of, rows_per_example
 from headspec.interventions.edits import Edit, Intervention
+from headspec.interventions.interaction import rounding_of, tested_interaction
 from headspec.interventions.many_sets import measure_many
 from headspec.interventions.prompt_pairs import row_groups
 from headspec.interventions.reference_runs import mean_activations
@@ -24,7 +25,7 @@ from headspec.interventions.specialisation_result import ClusterEffects
 from headspec.interventions.swap_pairs import HeadSet, head_sets_of
 from headspec.lens.logits import Metric, as_metric
 from headspec.lens.processing import origin_of
-from headspec.stats import NullSummary, false_discovery_rate, permutation_p, summarise_null
+from headspec.stats import false_discovery_rate, permutation_p
 from headspec.weights.cluster_result import HeadClustering
 
 GroupMode = Literal["mean", "zero"]
@@ -52,9 +53,11 @@ def cluster_effects(
         interaction = sum_ct (z_ct - mean_t z - mean_c z + mean z)^2
 
     A cluster that matters more for everything raises a row, a task that is easily upset a column;
-    neither is specialisation, and both are removed. Labels of heads are permuted within the
-    layer, sizes kept: under the hypothesis that labels mean nothing, p is uniform. Where there
-    are no more than `n_random` assignments (924 for two halves of 12 heads) all are taken.
+    neither is specialisation, and both are removed. A task whose effects over random sets do not
+    vary beyond rounding, or are not finite, has no z: it is left out of the interaction, and named.
+    Labels of heads are permuted within the layer, sizes kept: under the hypothesis that labels mean
+    nothing, p is uniform. Where there are no more than `n_random` assignments (924 for two halves
+    of 12 heads) all are taken.
 
     Args:
         model: a hooked model of either class.
@@ -70,9 +73,10 @@ def cluster_effects(
         seed: of the relabellings.
 
     Returns:
-        A `ClusterEffects`. What it does not show: what a cluster does for a task, or that it does
-        it alone; a group of heads can be spared where others stand in. The unit of the test is
-        the head, so that p speaks of these prompts; with few heads few p-values are possible.
+        A `ClusterEffects`; `left_out` names the tasks that decide nothing. What it does not show:
+        what a cluster does for a task, or that it does it alone; a group of heads can be spared
+        where others stand in. The unit of the test is the head, so that p speaks of these prompts;
+        with few heads few p-values are possible.
 
     Raises:
         InputError: fewer than two clusters, no task, or heads that do not exist.
@@ -96,16 +100,20 @@ def cluster_effects(
         _ablate(model, run, unique, layer=layer, mode=mode, memory_budget=memory_budget)
         for run in runs.values()
     ]
+    base = np.array([each.mean() for each, _ in columns])
     by_set = np.stack([effects for _, effects in columns], 1)  # set task
     row = {one: i for i, one in enumerate(unique)}
     drawn = by_set[[[row[one] for one in partition] for partition in partitions]]
     observed = by_set[[row[one] for one in sets]]
+    rounding = rounding_of([each for each, _ in columns], resolution=resolution_of(model))
     mean, sd = _null_moments(drawn, sizes)
-    cells = _cell_p(observed, drawn if exact else drawn[1:], exact=exact)
-    draws = interaction_of(_standardise(drawn, mean, sd))
-    draws = draws if exact else draws[1:]
-    standardised = _standardise(observed, mean, sd)
-    found = float(interaction_of(standardised))
+    varies = (sd > rounding) & np.isfinite(by_set).all(0)  # cluster task
+    cells = _cell_p(observed, drawn if exact else drawn[1:], exact=exact, varies=varies)
+    decides = varies.all(0)
+    z_drawn = _standardise(drawn, mean, sd, decides)
+    z_drawn = z_drawn if exact else z_drawn[1:]
+    standardised = _standardise(observed, mean, sd, decides)
+    interaction, draws = tested_interaction(standardised, z_drawn, decides, exact=exact)
     origin = origin_of(model)
     return ClusterEffects(
         effects=observed,
@@ -114,12 +122,10 @@ def cluster_effects(
         null_sd=sd,
         cell_p=cells,
         cell_q=false_discovery_rate(cells),
-        interaction=NullSummary.bare(float("nan"))
-        if len(tasks) == 1
-        else summarise_null(found, draws, exact=exact),
+        interaction=interaction,
         interaction_draws=draws,
         exact=exact,
-        base=np.array([base for base, _ in columns]),
+        base=base,
         n=np.array([run.n for run in runs.values()]),
         clusters=tuple(tuple(Head(layer, head) for head in one) for one in sets),
         tasks=tuple(tasks),
@@ -132,23 +138,9 @@ def cluster_effects(
         model=origin.model,
         step=origin.step,
         processing=origin.processing,
+        left_out=tuple(name for name, kept in zip(tasks, decides, strict=True) if not kept),
+        standardised_draws=z_drawn,
     )
-
-
-def interaction_of(
-    table: Float[np.ndarray, "*draws cluster task"],
-) -> Float[np.ndarray, "*draws"]:
-    """Residual sum of squares of cluster x task tables after removing row and column means.
-
-    Example:
-        >>> float(interaction_of(np.array([[1.0, 0.0], [0.0, 1.0]])))
-        1.0
-        >>> float(interaction_of(np.array([[3.0, 1.0], [2.0, 0.0]])))
-        0.0
-    """
-    rest = table - table.mean(-1, keepdims=True)
-    rest = rest - rest.mean(-2, keepdims=True)
-    return np.asarray(np.square(rest).sum((-2, -1)))
 
 
 def relabellings(
@@ -221,8 +213,8 @@ def _ablate(
     layer: int,
     mode: GroupMode,
     memory_budget: int,
-) -> tuple[float, Float[np.ndarray, " set"]]:
-    """Mean metric of the base run, and the mean change under ablation of each set."""
+) -> tuple[Float[np.ndarray, " example"], Float[np.ndarray, " set"]]:
+    """Metric of the base run, and the mean change under ablation of each set."""
     replay = Replay(model, run.tokens, attention_mask=run.mask, memory_budget=memory_budget)
     values = torch.zeros((), device=replay.tokens.device)
     if mode == "mean":
@@ -231,7 +223,8 @@ def _ablate(
         )[layer]
     ablated: list[Intervention] = [(Edit(layer, "z", values, heads=heads),) for heads in sets]
     measured = measure_many(replay, [(), *ablated], run.metric)
-    return float(measured[0].mean()), (measured[1:] - measured[0]).mean(1)
+    with np.errstate(invalid="ignore"):
+        return measured[0], (measured[1:] - measured[0]).mean(1)
 
 
 def _null_moments(
@@ -242,13 +235,17 @@ def _null_moments(
     for size in set(sizes):
         pool = drawn[:, [c for c, other in enumerate(sizes) if other == size]]
         pool = pool.reshape(-1, drawn.shape[-1])
-        by_size[size] = pool.mean(0), pool.std(0)
+        with np.errstate(invalid="ignore"):
+            by_size[size] = pool.mean(0), pool.std(0)
     return np.stack([by_size[s][0] for s in sizes]), np.stack([by_size[s][1] for s in sizes])
 
 
-def _standardise(effects: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    varies = sd > 1e-9 * np.maximum(np.abs(mean), 1e-9)
-    return np.where(varies, (effects - mean) / np.where(varies, sd, 1.0), 0.0)
+def _standardise(
+    effects: np.ndarray, mean: np.ndarray, sd: np.ndarray, decides: Bool[np.ndarray, " task"]
+) -> np.ndarray:
+    """Tasks that decide nothing get 0."""
+    with np.errstate(invalid="ignore"):
+        return np.where(decides, (effects - mean) / np.where(decides, sd, 1.0), 0.0)
 
 
 def _cell_p(
@@ -256,11 +253,13 @@ def _cell_p(
     drawn: Float[np.ndarray, "draw cluster task"],
     *,
     exact: bool,
+    varies: Bool[np.ndarray, "cluster task"],
 ) -> Float[np.ndarray, "cluster task"]:
-    p = np.empty_like(observed)
-    for cell in np.ndindex(*observed.shape):
-        p[cell] = permutation_p(
-            float(observed[cell]), drawn[:, *cell], alternative="two-sided", exact=exact
+    """Two-sided p of each effect: 1 where all sets do the same, nan where one is not finite."""
+    p = np.where(np.isfinite(drawn).all(0) & np.isfinite(observed), 1.0, np.nan)
+    for c, t in np.argwhere(varies):
+        p[c, t] = permutation_p(
+            float(observed[c, t]), drawn[:, c, t], alternative="two-sided", exact=exact
         )
     return p
 

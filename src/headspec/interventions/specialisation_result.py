@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from headspec.errors import InputError
 from headspec.heads import Head
+from headspec.interventions.interaction import tested_interaction
 from headspec.results import tidy
-from headspec.stats import NullSummary
+from headspec.stats import NullSummary, false_discovery_rate
+
+_CELLS = ("effects", "standardised", "null_mean", "null_sd", "cell_p")
 
 
 @dataclass(frozen=True)
@@ -20,12 +25,13 @@ class ClusterEffects:
     Attributes:
         effects: metric(ablated) - metric(base run), mean over examples, in the task's unit.
         standardised: effects minus the mean, over the standard deviation, of random sets of the
-            same size on that task; 0 where these do not vary.
+            same size on that task; 0 for tasks left out.
         null_mean, null_sd: of these random sets.
         cell_p: two-sided p of each effect against them; `cell_q` adjusted over all cells
             (Benjamini-Hochberg).
         interaction: functional specialisation, the residual sum of squares of `standardised` after
-            row and column means are removed, against permuted labels; nan with a single task.
+            row and column means are removed, against permuted labels; nan with fewer than two
+            tasks that are not left out.
         interaction_draws: its null.
         exact: the null holds every assignment of heads to clusters of these sizes.
         base: metric of the base run on each task.
@@ -35,6 +41,10 @@ class ClusterEffects:
         mode: what replaced the heads' outputs.
         n_random, seed: as asked for.
         layer, model, step, processing: where the heads are.
+        left_out: tasks whose effects over random sets do not vary beyond rounding, or are not
+            finite; they have no part in the interaction.
+        standardised_draws: `standardised` under permuted labels, from which `among` draws; None:
+            not kept.
     """
 
     effects: Float[np.ndarray, "cluster task"]
@@ -59,11 +69,54 @@ class ClusterEffects:
     model: str = ""
     step: int | None = None
     processing: str = "none"
+    left_out: tuple[str, ...] = ()
+    standardised_draws: Float[np.ndarray, "null cluster task"] | None = None
 
     @property
     def p_value(self) -> float:
         """Share of permuted labels with as much interaction of cluster and task."""
         return self.interaction.p_value
+
+    def among(self, tasks: Iterable[str]) -> ClusterEffects:
+        """The same for some of the tasks: cells of these, q over these, their interaction.
+
+        Args:
+            tasks: names, in any order; unknown ones are an error.
+
+        Raises:
+            InputError: a task that was not run, or no draws to take the interaction from.
+        """
+        wanted = set(tasks)
+        if wanted == set(self.tasks):
+            return self
+        if not wanted or wanted - set(self.tasks) or self.standardised_draws is None:
+            raise InputError(
+                expected=f"some of the tasks {', '.join(self.tasks)}, and kept draws",
+                got=f"{', '.join(sorted(wanted)) or 'none'}; draws "
+                + ("not kept" if self.standardised_draws is None else "kept"),
+                fix="Run cluster_effects on the tasks in question.",
+            )
+        at = [t for t, task in enumerate(self.tasks) if task in wanted]
+        names = tuple(self.tasks[t] for t in at)
+        decides = np.array([name not in self.left_out for name in names])
+        drawn = self.standardised_draws[..., at]
+        interaction, draws = tested_interaction(
+            self.standardised[:, at], drawn, decides, exact=self.exact
+        )
+        return replace(
+            self,
+            **{name: getattr(self, name)[:, at] for name in _CELLS},
+            cell_q=false_discovery_rate(self.cell_p[:, at]),
+            interaction=interaction,
+            interaction_draws=draws,
+            standardised_draws=drawn,
+            base=self.base[at],
+            n=self.n[at],
+            tasks=names,
+            metrics=tuple(self.metrics[t] for t in at),
+            units=tuple(self.units[t] for t in at),
+            left_out=tuple(name for name in names if name in self.left_out),
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row a cluster and task, then one of `interaction`.
@@ -114,7 +167,11 @@ class ClusterEffects:
     def verdict(self) -> str:
         """What the null says of functional specialisation."""
         if np.isnan(self.interaction.observed):
-            return "not decided by a single task"
+            return (
+                "not decided by a single task"
+                if len(self.tasks) == 1
+                else "not decided, with fewer than two tasks that heads change beyond rounding"
+            )
         if self.p_value < 0.05:
             return "clusters differ in which tasks need them, more than random groups"
         return "not distinguishable from random groups of these sizes"
@@ -135,6 +192,11 @@ class ClusterEffects:
                 for c in range(len(self.clusters))
             )
             lines.append(f"{task} ({self.metrics[t]} {self.base[t]:.3g}): {cells}.")
+        if self.left_out:
+            lines.append(
+                f"Left out of the interaction, since effects there do not vary beyond rounding or "
+                f"are not finite: {', '.join(self.left_out)}."
+            )
         draws = f"{len(self.interaction_draws)} {'' if self.exact else 'random '}relabellings"
         if not np.isnan(self.interaction.observed):
             lines.append(
