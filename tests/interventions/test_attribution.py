@@ -348,6 +348,12 @@ def test_metrics_that_cannot_be_attributed():
 
     with pytest.raises(InputError, match=r"metric with a gradient.*got share, which has none"):
         attribute_heads(model, clean, corrupt, share)
+
+    def sign(logits: Tensor) -> Tensor:  # as the preference of a task: its gradient is 0
+        return ((logits[:, -1, 5] - logits[:, -1, 9]).sign() + 1) / 2
+
+    with pytest.raises(InputError, match=r"metric with a gradient.*got sign, which has none"):
+        attribute_heads(model, clean, corrupt, sign)
     with pytest.raises(InputError, match="part of one example; got relative, where row 0"):
         attribute_heads(model, clean, corrupt, relative)
     with pytest.raises(InputError, match="n_steps of at least 1"):

@@ -128,11 +128,7 @@ def example_of_row(
     with torch.enable_grad():
         values = metric(logits)
         if not values.requires_grad:
-            raise InputError(
-                expected="a metric with a gradient, such as a difference of log-probabilities",
-                got=f"{metric.name}, which has none (a share of right answers is flat)",
-                fix="Use patch_heads, which needs no gradient, or task.metric().",
-            )
+            raise _flat(metric)
         number = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device)
         weights = 0.5 + torch.rand(len(values), generator=torch.Generator().manual_seed(seed))
         (plain,) = torch.autograd.grad((weights * values).sum(), logits, retain_graph=True)
@@ -142,6 +138,8 @@ def example_of_row(
     ratio = (plain * scaled).sum(1) / norms.clamp_min(1e-300)
     example = ratio.round().long() - 1
     silent = norms == 0
+    if silent.all():  # a sign has a gradient, which is 0
+        raise _flat(metric)
     mixed = ((scaled - (example + 1)[:, None] * plain).norm(dim=1) > 1e-3 * scaled.norm(dim=1)) & (
         ~silent
     )
@@ -153,6 +151,14 @@ def example_of_row(
             fix="Compute each example from its own rows, without sums over the batch.",
         )
     return torch.where(silent, torch.arange(len(tokens)), example.cpu())
+
+
+def _flat(metric: Metric) -> InputError:
+    return InputError(
+        expected="a metric with a gradient, such as a difference of log-probabilities",
+        got=f"{metric.name}, which has none (a share of right answers is flat)",
+        fix="Use patch_heads, which needs no gradient, or task.metric().",
+    )
 
 
 def _random_logits(model: Any, read: LogitRead, tokens: Tensor, *, seed: int) -> Tensor:
