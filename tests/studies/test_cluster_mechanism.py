@@ -346,6 +346,18 @@ def test_families_are_the_studys_four(tasks):
 
 
 @needs_model
+def test_a_family_that_the_tokenizer_breaks_is_left_out_and_named(model):
+    plain = build_families(embedded=False, n=4)
+    broken = {"numerical comparison": plain["numerical comparison"]}
+    whole = {"language": hs.Task.from_pairs([("the cat", "the dog", " a", " b")])}
+    with pytest.warns(UserWarning, match="Without numerical comparison: .*unequal length"):
+        found = tokenise_families(broken | whole, model.tokenizer)
+    assert list(found) == ["language"]
+    with pytest.raises(InputError, match="unequal length"):
+        tokenise_families(broken, model.tokenizer)
+
+
+@needs_model
 def test_prompts_end_where_answers_part_and_stand_once(tasks):
     for task in tasks.values():
         tokens, mask = prompts_of(task)

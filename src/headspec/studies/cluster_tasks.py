@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtyping import Int
 from scipy.stats import binomtest
 from torch import Tensor
 
+from headspec.errors import InputError
 from headspec.interventions.ablation import ablate_heads
 from headspec.interventions.effects import HeadEffects
 from headspec.interventions.replay import Replay
@@ -58,8 +60,25 @@ def build_families(*, embedded: bool, n: int = 60, seed: int = 0) -> dict[str, T
 
 
 def tokenise_families(tasks: Mapping[str, Task], tokenizer: Any) -> dict[str, TokenisedTask]:
-    """Each task as token ids of a model's tokenizer; pairs that it breaks are left out."""
-    return {name: task.tokenise(tokenizer) for name, task in tasks.items()}
+    """Each task as token ids of a model's tokenizer; pairs that it breaks are left out.
+
+    A family of which no pair is left whole is left out with a warning that says why.
+
+    Raises:
+        InputError: when no family is left.
+    """
+    found: dict[str, TokenisedTask] = {}
+    broken: dict[str, InputError] = {}
+    for name, task in tasks.items():
+        try:
+            found[name] = task.tokenise(tokenizer)
+        except InputError as error:
+            broken[name] = error
+    if not found:
+        raise next(iter(broken.values()))
+    for name, error in broken.items():
+        warnings.warn(f"Without {name}: {error}", stacklevel=2)
+    return found
 
 
 def prompts_of(task: TokenisedTask) -> tuple[Int[Tensor, "row pos"], Int[Tensor, "row pos"] | None]:
