@@ -4,6 +4,7 @@ python examples/all_studies.py                       # embedded suite
 python examples/all_studies.py --suite micro-small
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,8 @@ def main(
     for title, study in STUDIES.items():
         print(f"\n{title}", flush=True)
         contents[title] = study.main(suite=suite, seed=seed, out=out / study.__name__)
+    # A later study may decide what an earlier one left open: the last verdict of each counts.
+    verdicts = {each.hypothesis: each for one in contents.values() for each in one["hypotheses"]}
     page = hs.write_report(
         out / "report.html",
         title=f"When heads specialise, what differs, whether it matters: {suite}",
@@ -40,9 +43,9 @@ def main(
             for title, one in contents.items()
             for finding in one["findings"][:3]
         ],
-        hypotheses=[each for one in contents.values() for each in one["hypotheses"]],
+        hypotheses=list(verdicts.values()),
         sections=[
-            hs.ReportSection(f"{title}: {part.title}", part.text, part.figures, part.tables, True)
+            replace(part, title=f"{title}: {part.title}", folded=part is not one["sections"][0])
             for title, one in contents.items()
             for part in one["sections"]
         ],
