@@ -14,6 +14,9 @@ from headspec.lens.models import wrap_model
 
 pytestmark = pytest.mark.models
 
+PADDED = ("parallel", "learned_positions", "grouped_biased", "qk_norm")
+"""Kinds whose padding is also tried with processed weights and in bfloat16."""
+
 
 def interventions_of(replay: Replay) -> dict[str, tuple[Edit, ...]]:
     """Edits of every site, early and late, of one and of several heads, layers and positions."""
@@ -108,6 +111,14 @@ def test_padding_on_the_left(kind, model_class):
     assert_equal(fast, full, LogitRead(positions=torch.tensor([[4, T - 1]] * N)))
 
 
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("kind", PADDED)
+def test_padding_on_the_left_of_processed_weights(kind, model_class):
+    fast, full = both(build(kind, model_class, processing="compatibility"), mask=left_padding())
+    assert fast.is_fast, fast.reason
+    assert_equal(fast, full, LogitRead(positions=torch.tensor([[4, T - 1]] * N)))
+
+
 @pytest.mark.parametrize("kind", ["parallel", "qk_norm"])
 def test_all_logits_and_a_tight_budget(kind):
     model = build(kind, "bridge")
@@ -143,11 +154,22 @@ def test_values_of_another_device_are_moved():
 @pytest.mark.parametrize("kind", MODELS)
 def test_bfloat16_errs_no_more_than_the_model(kind, model_class, processing):
     """The fast path rounds elsewhere; its distance to float32 is that of the whole forward."""
+    assert_errs_no_more(kind, model_class, processing, mask=None)
+
+
+@pytest.mark.parametrize("processing", ["none", "compatibility"])
+@pytest.mark.parametrize("model_class", CLASSES)
+@pytest.mark.parametrize("kind", PADDED)
+def test_bfloat16_with_padding_on_the_left(kind, model_class, processing):
+    assert_errs_no_more(kind, model_class, processing, mask=left_padding())
+
+
+def assert_errs_no_more(kind, model_class, processing, *, mask) -> None:
     exact = build(kind, model_class, processing=processing)
     model = build(kind, model_class, processing=processing, dtype=torch.bfloat16)
-    fast, full = both(model)
+    fast, full = both(model, mask=mask)
     assert fast.is_fast, fast.reason
-    reference = Replay(exact, fast.tokens, fast=False)
+    reference = Replay(exact, fast.tokens, attention_mask=mask, fast=False)
     edits = interventions_of(reference)
     half = [
         tuple(Edit(e.layer, e.site, e.values.bfloat16(), heads=e.heads, where=e.where) for e in one)
