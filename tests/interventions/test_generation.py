@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -30,6 +31,12 @@ N, P, NEW = 3, 7, 8
 def build(name="gpt_neox", model_class: Any = "bridge", processing: Any = "none", **more) -> Any:
     hf_model = tiny_model(name, **more)
     return wrap_model(hf_model, tiny_tokenizer(), model_class=model_class, processing=processing)
+
+
+@cache
+def shared() -> Any:
+    """One model for tests that leave it alone."""
+    return build()
 
 
 def padding():
@@ -323,4 +330,35 @@ def test_on_the_suite():
 )
 def test_what_does_not_fit_is_explained(options, message):
     with pytest.raises(ValueError, match=message):
-        generate_tokens(build(), random_tokens(N, P), **options)
+        generate_tokens(shared(), random_tokens(N, P), **options)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("by_function", [False, True])
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (Edit(9, "z", torch.zeros(())), "layers 0 to 1"),
+        (Edit(0, "z", torch.zeros(()), heads=(40,)), "heads 0 to 3"),
+        (Edit(0, "z", torch.zeros(1, P, 4, 16)), "that expand to"),
+        (Edit(0, "z", torch.zeros(()), where=torch.ones(N, P).bool()), "`where`"),
+        (Edit(0, "pattern", torch.zeros(1, 1, 1, 3)), "over 8 keys"),
+        (Edit(0, "pattern", torch.zeros(1, 4, 2, 8)), "that expand to"),
+    ],
+)
+def test_edits_of_generated_columns_are_checked(edit, message, by_function, cached):
+    """Under a cache an edit of a layer that is not there did nothing, and was reported as done."""
+    generated = (lambda i: [edit]) if by_function else [edit]
+    with pytest.raises(ValueError, match=message):
+        generate_tokens(
+            shared(), random_tokens(N, P), generated=generated, max_new_tokens=3, cached=cached
+        )
+
+
+def test_a_pattern_of_fixed_length_fits_one_column_only():
+    pattern = Edit(0, "pattern", torch.full((1, 1, 1, P + 1), 1 / (P + 1)))
+    options: dict[str, Any] = {"generated": [pattern]}
+    out = generate_tokens(shared(), random_tokens(N, P), max_new_tokens=2, **options)
+    assert out.changed_positions == ((P,),)  # the last token is never run
+    with pytest.raises(ValueError, match="over 9 keys"):
+        generate_tokens(shared(), random_tokens(N, P), max_new_tokens=3, **options)

@@ -14,7 +14,7 @@ from torch import Tensor
 from headspec.errors import InputError
 from headspec.interventions.decoding import open_decoder
 from headspec.interventions.edits import Edit, Intervention
-from headspec.interventions.placed_edits import covers
+from headspec.interventions.placed_edits import check_placed_edit, covers
 from headspec.interventions.replay_checks import check_edit, check_tokens, checked_mask
 from headspec.lens.processing import origin_of
 from headspec.results import tidy
@@ -153,6 +153,8 @@ def generate_tokens(
     n_prompt, total = prompt.shape[1], prompt.shape[1] + max_new_tokens
     temperature = float(temperature)
     _check(model, prompt, interventions, total=total, n_new=max_new_tokens, temperature=temperature)
+    if not callable(generated):
+        _generated_edits(generated, 0, model.cfg, prompt)
     mask = checked_mask(attention_mask, prompt)
     decoder, reason = open_decoder(model, prompt, mask, total=total, cached=cached)
     generator = torch.Generator().manual_seed(seed)
@@ -173,11 +175,12 @@ def generate_tokens(
         lengths += running
         running &= ~torch.isin(token, ends)
         new, start = token[:, None].to(prompt.device), n_prompt + i
-        edits = tuple(generated(i) if callable(generated) else generated)
         if not running.any():
             chosen += [token] * (max_new_tokens - len(chosen))
             log_probs += [torch.zeros(len(token))] * (max_new_tokens - len(log_probs))
             break
+        if i + 1 < max_new_tokens:
+            edits = _generated_edits(generated, i, model.cfg, prompt)
     found = torch.stack(chosen, 1)
     origin = origin_of(model)
     return GeneratedTokens(
@@ -213,6 +216,16 @@ def _note(touched: dict[str, list[int]], edits: Intervention, *, start: int, n: 
         heads = "" if edit.heads is None else f" heads {', '.join(map(str, edit.heads))}"
         name = f"L{edit.layer} {edit.site}{heads}"
         touched.setdefault(name, []).extend(covers(edit, start=start, n=n))
+
+
+def _generated_edits(
+    generated: Sequence[Edit] | Callable[[int], Sequence[Edit]], i: int, cfg: Any, prompt: Tensor
+) -> Intervention:
+    """The edits of the column that holds generated token i, checked."""
+    edits = tuple(generated(i) if callable(generated) else generated)
+    for edit in edits:
+        check_placed_edit(edit, cfg, column=prompt.shape[1] + i, n_rows=len(prompt))
+    return edits
 
 
 def _on(edits: Intervention, device: Any) -> Intervention:
