@@ -1,5 +1,7 @@
 """The study's third hypothesis on results whose answers are known, and on the embedded suite."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,8 +64,11 @@ def a_swap(kl, null=(1.0, 3.0), *, clusters=SIX, n_null=199, exact=False):
     )
 
 
-def some_effects(interaction=30.0, *, clusters=SIX, tasks=TASKS, exact=True, n_null=924):
-    """Effects whose interaction stands before draws from 0 to 20."""
+def some_effects(
+    interaction=30.0, *, clusters=SIX, tasks=TASKS, exact=True, n_null=924, draws=False
+):
+    """Effects whose interaction stands before draws from 0 to 20; with draws of the tables."""
+    kept = np.random.default_rng(0).standard_normal((n_null, 2, len(tasks))) if draws else None
     draws = np.linspace(0, 20, n_null - 2 * exact)
     draws = np.concatenate([draws, [interaction] * 2 * exact])
     shape = (2, len(tasks))
@@ -94,6 +99,7 @@ def some_effects(interaction=30.0, *, clusters=SIX, tasks=TASKS, exact=True, n_n
         n_random=1000,
         seed=0,
         layer=2,
+        standardised_draws=kept,
     )
 
 
@@ -201,6 +207,35 @@ def test_a_model_that_cannot_do_the_tasks_decides_nothing(can):
     assert found.verdict == "not decided"
     assert "The model cannot do: " in found.evidence
     assert found.evidence.split("cannot do: ")[1].startswith("patterns" if can[0] else "addition")
+
+
+def test_tasks_that_the_model_cannot_do_have_no_say():
+    """First the one swap beyond its null is on such a task, then all of the interaction."""
+    abilities = some_abilities((True, False, True))
+    assert judge(effects=some_effects(draws=True)).verdict == "supported"
+    found = judge(effects=some_effects(draws=True), abilities=abilities)
+    assert found.verdict == "not supported"
+    assert "The model cannot do: patterns" in found.evidence
+    assert "on patterns" not in found.evidence  # its swap is not named as evidence
+    clear = {"addition": a_swap(7.0), "patterns": a_swap(1.2), "prose": a_swap(7.0)}
+    found = judge(swaps=clear, effects=some_effects(draws=True), abilities=abilities)
+    assert "q = 0.005)" in found.evidence  # over two tasks, of which both are clear
+    assert "Interaction of cluster and task: 9," in found.evidence  # four cells of 1.5 squared
+    assert found.verdict == "supported"
+    abilities = some_abilities((True, True, False))  # prose, where all of the interaction is
+    found = judge(effects=some_effects(draws=True), abilities=abilities)
+    assert found.verdict == "not supported"
+    assert "Interaction of cluster and task: 0," in found.evidence
+    with pytest.raises(InputError, match="kept draws"):
+        judge(abilities=abilities)
+
+
+def test_tasks_that_no_head_changes_decide_nothing():
+    """An interaction over one task that heads change and one that they do not is none."""
+    effects = replace(some_effects(draws=True), left_out=("addition",))
+    found = judge(effects=effects, abilities=some_abilities((True, True, False)))
+    assert found.verdict == "not decided"
+    assert "hardly matter" in found.evidence
 
 
 def test_a_single_task_decides_nothing():

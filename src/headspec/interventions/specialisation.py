@@ -107,9 +107,9 @@ def cluster_effects(
     observed = by_set[[row[one] for one in sets]]
     rounding = rounding_of([each for each, _ in columns], resolution=resolution_of(model))
     mean, sd = _null_moments(drawn, sizes)
-    varies = (sd > rounding) & np.isfinite(by_set).all(0)  # cluster task
+    varies = np.logical_and(sd > rounding, np.isfinite(by_set).all(0))  # cluster task
     cells = _cell_p(observed, drawn if exact else drawn[1:], exact=exact, varies=varies)
-    decides = varies.all(0)
+    decides = np.logical_and.reduce(varies)
     z_drawn = _standardise(drawn, mean, sd, decides)
     z_drawn = z_drawn if exact else z_drawn[1:]
     standardised = _standardise(observed, mean, sd, decides)

@@ -7,12 +7,14 @@ specialisation is the interaction of cluster and task before permuted labels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from headspec.interventions.specialisation_result import ClusterEffects
+from headspec.stats import false_discovery_rate
 from headspec.studies.cluster_swaps import describe_swaps
 from headspec.studies.hypotheses import SPECIALISATION, HypothesisVerdict, Verdict
 
@@ -41,12 +43,13 @@ def judge_specialisation(
     over tasks); an interaction of cluster and task beyond permuted labels. *Not supported* where
     one of these fails that could have held. *Not decided* where all that fail could not have held,
     since so few heads or draws allow no small p, or where the model cannot do two of the tasks.
-    The study's threshold of 1 nat has no say.
+    Tasks that the model cannot do have no part in swaps and interaction, whose q and p are over
+    the others. The study's threshold of 1 nat has no say.
 
     Args:
         layers: of `tabulate_layers`, every layer that was looked at.
         swaps: of `tabulate_swaps`, one kind of swap.
-        effects: of `cluster_effects`, on the same tasks.
+        effects: of `cluster_effects`, on the same tasks, draws kept.
         abilities: of `measure_abilities`.
         alpha: error rate to accept for each part. All must hold, so that the whole errs less.
 
@@ -57,16 +60,17 @@ def judge_specialisation(
     which of the heads of a cluster do the work.
     """
     able = _able(abilities)
-    claims = [
-        _clustered(layers, effects.layer, alpha),
-        _swapped(swaps, alpha),
-        _specialised(effects, alpha),
-    ]
+    claims = [_clustered(layers, effects.layer, alpha)]
     verdict: Verdict = "not decided"
-    if able.holds and all(claim.holds for claim in claims):
-        verdict = "supported"
-    elif able.holds and any(claim.possible and not claim.holds for claim in claims):
-        verdict = "not supported"
+    if able.holds:
+        can = abilities.loc[abilities["can"].astype(bool), "task"]
+        done = swaps.loc[swaps["task"].isin(can)]
+        claims.append(_swapped(done, alpha))
+        claims.append(_specialised(effects, [t for t in effects.tasks if t in set(can)], alpha))
+        if all(claim.holds for claim in claims):
+            verdict = "supported"
+        elif any(claim.possible and not claim.holds for claim in claims):
+            verdict = "not supported"
     parts = [able, *claims]
     return HypothesisVerdict(
         SPECIALISATION, verdict, " ".join(part.words for part in parts if part.words)
@@ -88,12 +92,15 @@ def _clustered(layers: pd.DataFrame, layer: int, alpha: float) -> _Part:
 def _able(abilities: pd.DataFrame) -> _Part:
     can = abilities["can"].to_numpy(bool)
     cannot = ", ".join(abilities.loc[~can, "task"])
-    words = f"The model cannot do: {cannot}." if cannot else ""
+    words = f"The model cannot do: {cannot}, which tells nothing of clusters." if cannot else ""
     return _Part(bool(can.sum() >= 2), False, words)
 
 
 def _swapped(swaps: pd.DataFrame, alpha: float) -> _Part:
-    """Whether any swap does more than random sets; smallest q that these draws allow."""
+    """Whether any swap does more than random sets, q over these; whether one could."""
+    if not len(swaps):
+        return _Part(False, False, "No swaps on tasks that it can do.")
+    swaps = swaps.assign(q=false_discovery_rate(swaps["p"].to_numpy(float)))
     clear = swaps.loc[swaps["q"] <= alpha]
     possible = bool((swaps["p_least"] <= alpha / len(swaps)).any())
     words = [
@@ -114,9 +121,14 @@ def _swapped(swaps: pd.DataFrame, alpha: float) -> _Part:
     return _Part(len(clear) > 0, possible, " ".join(words))
 
 
-def _specialised(effects: ClusterEffects, alpha: float) -> _Part:
+def _specialised(effects: ClusterEffects, can: Sequence[str], alpha: float) -> _Part:
+    """Whether clusters and tasks interact, over tasks that the model can do and heads change."""
+    without = "With a single task there is no interaction."
+    if len(can) < 2:
+        return _Part(False, False, without)
+    effects = effects.among(can)
     if np.isnan(effects.interaction.observed):
-        return _Part(False, False, "With a single task there is no interaction.")
+        return _Part(False, False, f"Heads of the layer hardly matter to the tasks. {without}")
     least = _least_p(effects)
     words = (
         f"Interaction of cluster and task: {effects.interaction.observed:.3g}, permuted labels "
