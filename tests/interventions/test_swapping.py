@@ -361,12 +361,42 @@ def test_rows_in_parts_and_columns_alone():
     np.testing.assert_allclose(divergences(memory_budget=30_000), whole, rtol=1e-4)
     end = torch.full((5, 1), T - 1)
     np.testing.assert_allclose(divergences(read_positions=end), whole, rtol=1e-6)
+    np.testing.assert_allclose(divergences(read_positions=end - T), whole, rtol=1e-6)
     assert (divergences(positions=[T - 1], read_positions=end - 1) == 0).all()
     late = divergences(positions=[T - 1])
     mask = torch.zeros(5, T, dtype=torch.bool)
     mask[:, -1] = True
     np.testing.assert_allclose(divergences(positions=mask), late, rtol=1e-6)
     assert (late != whole).all()
+
+
+def test_a_column_for_each_row_is_read_as_by_patching():
+    """An Int tensor of one column a row is no list of columns for every row."""
+    model, tokens = build("gpt_neox"), random_tokens(3, T)
+    options: dict[str, Any] = {"layer": 0, "how": "outputs", "n_random": 2}
+    columns = torch.tensor([2, 5, -1])
+    mask = torch.zeros(3, T, dtype=torch.bool)
+    mask[torch.arange(3), columns] = True
+    by_column = swap_clusters(model, [0, 1, 0, 1], tokens, positions=columns, **options)
+    by_mask = swap_clusters(model, [0, 1, 0, 1], tokens, positions=mask, **options)
+    by_list = swap_clusters(model, [0, 1, 0, 1], tokens, positions=[2, 5, T - 1], **options)
+    np.testing.assert_array_equal(by_column.kl, by_mask.kl)
+    assert (np.abs(by_list.kl - by_mask.kl) > 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"positions": [T]}, "positions within 2 rows"),
+        ({"positions": torch.tensor([0, -T - 1])}, "positions within 2 rows"),
+        ({"positions": torch.tensor([0, 1, 2])}, "positions within 2 rows"),
+        ({"positions": "each"}, "one set of positions"),
+        ({"read_positions": torch.tensor([[0], [T]])}, "read_positions within 9 columns"),
+    ],
+)
+def test_columns_that_are_not_there_are_explained(options, message):
+    with pytest.raises(ValueError, match=message):
+        swap_clusters(build("gpt_neox"), [0, 1, 0, 1], random_tokens(2, T), layer=0, **options)
 
 
 def test_masks_that_do_not_fit():

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError
+from headspec.interventions.positions import resolve_positions
 from headspec.interventions.replay import Replay
 from headspec.interventions.swap_pairs import Pairing
 from headspec.interventions.swap_values import SwapValues
@@ -73,17 +74,14 @@ def _kl(
 def _where(positions: Any, tokens: Tensor) -> Bool[Tensor, "batch pos"] | None:
     if positions is None:
         return None
-    if isinstance(positions, Tensor) and positions.dtype == torch.bool:
-        if positions.shape != tokens.shape:
-            raise InputError(
-                expected=f"a mask of positions of the tokens' shape {list(tokens.shape)}",
-                got=f"{list(positions.shape)}",
-                fix="Say for every row and column whether heads are swapped there.",
-            )
-        return positions
-    where = torch.zeros(tokens.shape, dtype=torch.bool)
-    where[:, [int(column) for column in positions]] = True
-    return where
+    found = resolve_positions(positions, tokens)
+    if found.by_position:
+        raise InputError(
+            expected="one set of positions: a column, columns, a mask, or None for all",
+            got=f"{len(found.where)} sets ({', '.join(found.labels[:4])}, ...)",
+            fix="Call once for each of them.",
+        )
+    return found.where[0]
 
 
 def _reads(
@@ -98,7 +96,14 @@ def _reads(
                 got=f"{list(read_positions.shape)}",
                 fix="Give the columns to read in each row.",
             )
-        columns = read_positions.cpu()
+        columns = read_positions.cpu().long()
+        if ((columns < -n_columns) | (columns >= n_columns)).any():
+            raise InputError(
+                expected=f"read_positions within {n_columns} columns",
+                got=f"columns {columns.unique().tolist()}",
+                fix="Negative ones count from the end.",
+            )
+        columns = columns % n_columns
     elif read_positions == "last":
         columns = torch.full((n_rows, 1), n_columns - 1)
     elif read_positions == "all":

@@ -7,11 +7,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
 from headspec.heads import Head
+from headspec.interventions.positions import PositionsLike
 from headspec.interventions.replay import MEMORY_BUDGET
 from headspec.interventions.swap_divergence import rounding_divergence, swap_divergences
 from headspec.interventions.swap_pairs import (
@@ -46,7 +47,7 @@ def swap_clusters(
     unequal: Unequal = "repeat",
     n_pairings: int = 5,
     similarity: HeadSimilarity | None = None,
-    positions: Bool[Tensor, "batch pos"] | Sequence[int] | None = None,
+    positions: PositionsLike = None,
     read_positions: Literal["last", "all"] | Int[Tensor, "batch read"] = "last",
     attention_mask: Int[Tensor, "batch pos"] | None = None,
     memory_budget: int = MEMORY_BUDGET,
@@ -86,9 +87,10 @@ def swap_clusters(
             `"match"`: one pairing, of the greatest summed similarity.
         n_pairings: pairings averaged for the clusters and for each pair of random sets.
         similarity: for `"match"`; None: cosine similarity of the W_Q W_K^T products.
-        positions: columns, or a mask of positions, at which heads are swapped; None: all.
+        positions: where heads are swapped, as in `patch_heads`: columns of every row, an Int
+            tensor of one column a row, or a mask; None: all.
         read_positions: where distributions are compared: the last column, all tokens, or columns
-            of each row.
+            of each row (negative ones from the end).
         attention_mask: 1 for tokens, 0 for padding on the left.
         memory_budget: bytes for stacked forward passes, and about as much for the heads' parts.
         seed: of pairings and random sets.
