@@ -19,6 +19,8 @@ from zoo import random_tokens, tiny_model
 from headspec import head_set_values, patch_heads, results
 from headspec.errors import InputError
 from headspec.heads import Head
+from headspec.interventions.example_effects import SmallGapWarning
+from headspec.interventions.set_values_result import HeadSetValues
 from headspec.interventions.shapley import antithetic_orders, exact_shapley, sampled_shapley
 from headspec.interventions.sufficient_sets import find_sufficient
 from headspec.lens.logits import LogitRead
@@ -384,6 +386,99 @@ def test_whole_vocabulary_metrics_are_measured_in_parts():
     found = head_set_values(model, clean, corrupt, Answer(), layer=0)
     np.testing.assert_allclose(small.values, found.values, atol=1e-5)
     assert small.metric == "metric"
+
+
+def found_of(none: Any, every: Any, target: Any, **more: Any) -> HeadSetValues:
+    """One head of two does all: the metric of each example with none, all, and in the other run."""
+    none, every, target = (np.asarray(each, dtype=float) for each in (none, every, target))
+    sets = np.array([[False, False], [True, False], [False, True], [True, True]])
+    values = np.stack([none, every, none, every])
+    arguments: dict[str, Any] = {"exact": True, "sizes": (0, 1, 2), "direction": "denoise"}
+    return HeadSetValues(
+        sets=sets,
+        values=values,
+        target=target,
+        shapley_values=None,
+        shapley_errors=None,
+        groups=np.arange(len(none)),
+        layer=0,
+        metric="x",
+        unit="nats",
+        n_samples=0,
+        seed=0,
+        **(arguments | more),
+    )
+
+
+def test_what_a_layer_restores_is_given_beside_the_gap():
+    """The layer makes up 1.1 of 16 nats: its smallest set restores 7 % of what there is."""
+    noise = np.array([0.1, -0.1, 0.05, -0.05])
+    found = found_of(-8 + noise, -6.9 - noise, 8 + 2 * noise)
+    assert found.gap_share == pytest.approx(1.1 / 16, rel=1e-6)
+    best = found.smallest_sufficient(0.8)
+    assert best.sets == ((Head(0, 0),),)
+    assert "80% of what all heads of the layer restore (5% of the gap" in best.summary()
+    text = found.summary()
+    for part in ("-6.9 with all, 8 in the clean run", "All heads together restore 7% of clean"):
+        assert part in text
+    frame = found.to_frame()
+    assert set(frame["target"]) == {8.0}
+    noised = found_of(8 + noise, 4 - noise, -8 + noise, direction="noise")
+    assert noised.gap_share == pytest.approx(0.25)
+    assert "estor" not in noised.summary()
+    for part in ("no head corrupted", "in the corrupt run", "take away 25% of clean", "takes away"):
+        assert part in noised.summary()
+
+
+@pytest.mark.parametrize(
+    ("every", "target", "words"),
+    [
+        ([-2, -2.1, -2.2, -1.9], [5, 5, 5, 5], "away from the other run"),  # worse than nothing
+        ([1, 1.1, 1.2, 0.9], [9, -9, 8, -8], "lean - corrupt is"),  # no gap to speak of
+        ([3, -3, 2, -2], [5, 5, 5, 5], "What all heads together change"),
+    ],
+)
+def test_shares_of_nothing_certain_are_called_that(every, target, words):
+    none = np.zeros(4)
+    found = found_of(none, np.array(every) + 1e-3, target)
+    with pytest.warns(SmallGapWarning, match=words):
+        found.smallest_sufficient(0.8)
+    assert words.lower() in found.summary().lower()  # and no warning
+    turned = found_of(none, -np.array(every) - 1e-3, -np.array(target), direction="noise")
+    with pytest.warns(SmallGapWarning, match=words):
+        turned.smallest_sufficient(0.8)
+
+
+def test_the_other_run_is_measured_and_left_out_sizes_are_named():
+    model, (clean, corrupt) = model_of(), prompts()
+    found = head_set_values(model, clean, corrupt, Answer(), layer=1, sizes=[2, 3])
+    exact = patch_heads(
+        model, clean, corrupt, Answer(), heads=[[Head(1, head) for head in range(4)]]
+    )
+    np.testing.assert_allclose(found.target, exact.target, atol=1e-5)
+    assert found.gap_share == pytest.approx(exact.normalized[0], abs=1e-5)
+    text = found.summary()
+    assert "no set of 1 was measured: smaller may exist" in text
+    assert "sampled" not in text
+    assert "sets of 0, 2, 3, 4 heads measured" in text
+
+
+def test_rounding_of_bfloat16_restores_nothing():
+    sets = np.array([[False], [True]])
+    values = np.array([[-6.0, -6.1], [-6.01, -6.05]])
+    arguments: dict[str, Any] = {
+        "groups": np.arange(2),
+        "layer": 0,
+        "share": 0.8,
+        "exhaustive": (0, 1),
+        "seed": 0,
+    }
+    assert find_sufficient(sets, values, **arguments).size == 1
+    with pytest.raises(InputError, match="heads together change the metric"):
+        find_sufficient(sets, values, resolution=0.03, **arguments)
+    clean, corrupt = prompts()
+    half = wrap_model(tiny_model("gpt_neox"), dtype=torch.bfloat16)
+    assert head_set_values(half, clean, corrupt, Answer(), layer=0).resolution == 0.03
 
 
 def test_frame_summary_and_round_trip(tmp_path):

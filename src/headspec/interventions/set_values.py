@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
-from headspec.interventions.edit_rows import example_groups
+from headspec.interventions.edit_rows import example_groups, resolution_of
 from headspec.interventions.edits import Edit
 from headspec.interventions.many_sets import measure_many, one_place, run_pair
 from headspec.interventions.patching import Direction
@@ -43,7 +43,7 @@ def head_set_values(
     seed: int = 0,
     memory_budget: int = MEMORY_BUDGET,
 ) -> HeadSetValues:
-    """The metric when sets of heads of one layer, of every size, are restored.
+    """The metric when sets of heads of one layer, of every size, are restored (or corrupted).
 
     v(S) is the metric of the corrupt run with the z (before the output projection) of the heads
     in S replaced by those of the clean run. With `n_heads <= exact_limit` all 2^n sets are measured
@@ -66,15 +66,17 @@ def head_set_values(
         exact_limit: most heads for which all sets are measured, 2**exact_limit sets.
         n_samples: orders to sample above the limit, even.
         positions: where z is replaced, one set of positions as in `patch_heads`; None: all.
-        direction: `"denoise"`, as above; `"noise"` puts z of the corrupt run into the clean one.
+        direction: `"denoise"`, as above; `"noise"` puts z of the corrupt run into the clean one:
+            sets that suffice then take away a share of what all heads of the layer take away.
         attention_mask, position_map: as in `patch_heads`.
         seed: of the sampled orders; also of the halves and intervals of the result.
         memory_budget: bytes that stacked interventions may take.
 
     Returns:
-        `HeadSetValues`, with `.smallest_sufficient()`, `.shapley`, `.by_size`. What they do not
-        show: what heads of other layers could restore; that a sufficient set is *the* mechanism
-        (several often are, and all ties are listed).
+        `HeadSetValues`, with `.smallest_sufficient()`, `.shapley`, `.by_size`, and `.gap_share`:
+        how much of the gap between the two runs all heads of the layer make up, without which the
+        share of a set says little. What they do not show: what heads of other layers could
+        restore; that a sufficient set is *the* mechanism (several often are, all ties are listed).
 
     Raises:
         InputError: prompts whose columns do not correspond, an unknown layer, size or position,
@@ -106,12 +108,15 @@ def head_set_values(
     members = [tuple(np.flatnonzero(mask).tolist()) for mask in masks]
     edits = [(Edit(layer, "z", other_z, heads, where),) if heads else () for heads in members]
     values = measure_many(replay, edits, metric)
+    source = Replay(model, runs.source, attention_mask=runs.source_mask)
+    target = measure_many(source, [()], metric)[0]
     shapley, errors = _shapley(masks, values, orders, complete=sizes is None)
     groups = example_groups(metric, runs.groups(metric), n_examples=values.shape[1])
     origin = origin_of(model)
     return HeadSetValues(
         sets=masks,
         values=values,
+        target=target,
         shapley_values=shapley,
         shapley_errors=errors,
         exact=orders is None,
@@ -126,6 +131,7 @@ def head_set_values(
         model=origin.model,
         step=origin.step,
         processing=origin.processing,
+        resolution=resolution_of(model),
     )
 
 

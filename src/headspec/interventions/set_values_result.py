@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,12 @@ from jaxtyping import Bool, Float, Int
 
 from headspec.errors import InputError
 from headspec.heads import Head
+from headspec.interventions.example_effects import ExampleEffects, SmallGapWarning
 from headspec.interventions.sufficient_sets import (
     SufficientSets,
     find_sufficient,
     group_weights,
+    share_doubts,
 )
 from headspec.results import tidy
 from headspec.stats import MeanIntervals, bootstrap_means
@@ -21,21 +24,24 @@ from headspec.stats import MeanIntervals, bootstrap_means
 
 @dataclass(frozen=True)
 class HeadSetValues:
-    """The metric with sets of heads of one layer restored.
+    """The metric with sets of heads of one layer replaced by those of the other run.
 
     Attributes:
         sets: which heads are in each set.
-        values: the metric with that set restored, of each example.
+        values: the metric with that set replaced, of each example.
+        target: the metric of the other run, of each example.
         shapley_values, shapley_errors: see `shapley`; None if not all sizes were measured.
         exact: all sets of `sizes` were measured; else sets along `n_samples` orders.
         sizes: set sizes measured.
         groups: which examples share their prompts, by number.
         layer, metric, unit, direction, n_samples, seed: what was done.
         model, step, processing: of the model.
+        resolution: relative rounding of the model's arithmetic; smaller changes are nothing.
     """
 
     sets: Bool[np.ndarray, "set head"]
     values: Float[np.ndarray, "set example"]
+    target: Float[np.ndarray, " example"]
     shapley_values: Float[np.ndarray, "head example"] | None
     shapley_errors: Float[np.ndarray, " head"] | None
     exact: bool
@@ -50,6 +56,7 @@ class HeadSetValues:
     model: str = ""
     step: int | None = None
     processing: str = "none"
+    resolution: float = 2e-6
 
     @property
     def n_heads(self) -> int:
@@ -63,13 +70,44 @@ class HeadSetValues:
 
     @property
     def none(self) -> float:
-        """Mean metric with no head restored: the base run."""
+        """Mean metric with no head replaced: the base run."""
         return float(self._means()[self.sets.sum(1).argmin()])
 
     @property
     def all(self) -> float:
-        """Mean metric with all heads of the layer restored."""
+        """Mean metric with all heads of the layer replaced."""
         return float(self._means()[self.sets.sum(1).argmax()])
+
+    @property
+    def whole(self) -> ExampleEffects:
+        """What all heads of the layer together change, beside the gap between the two runs."""
+        sizes = self.sets.sum(1)
+        runs = [self.values[sizes.argmin()], self.values[sizes.argmax()], self.target]
+        none, every, target = (
+            np.array([one[rows].mean() for rows in self._members()]) for one in runs
+        )
+        return ExampleEffects(
+            values=(every - none)[None],
+            base=none,
+            target=target,
+            metric=self.metric,
+            unit=self.unit,
+            site="z",
+            mode=self.direction,
+            seed=self.seed,
+            resolution=self.resolution,
+        )
+
+    @property
+    def gap_share(self) -> float:
+        """(v(all) - v(none)) / (metric of the other run - v(none)): 1 where it is reached.
+
+        How much of the gap between clean and corrupt all heads of the layer make up (`"noise"`:
+        take away); negative where they go the other way. nan, with a `SmallGapWarning`, where the
+        interval of the gap holds 0.
+        """
+        share = float(self.whole.normalized_means()[0])
+        return -share if self.direction == "noise" else share
 
     @property
     def shapley(self) -> Float[np.ndarray, " head"]:
@@ -123,7 +161,10 @@ class HeadSetValues:
         """The smallest sets that restore `share` of what all heads of the layer restore.
 
         restored share of S = (v(S) - v(none)) / (v(all) - v(none)), of means over distinct
-        examples. It can exceed 1 where other heads of the layer work against the answer.
+        examples. It can exceed 1 where other heads of the layer work against the answer. It is no
+        share of the gap between clean and corrupt: that is `gap_share` times it. Warns with a
+        `SmallGapWarning` where that gap, or v(all) - v(none), cannot be told from 0, or where all
+        heads together go the other way.
 
         Args:
             share: wanted share, above 0.
@@ -131,6 +172,12 @@ class HeadSetValues:
         Raises:
             InputError: a share of 0 or less, or all heads of the layer together change nothing.
         """
+        for doubt in share_doubts(self.whole):
+            warnings.warn(doubt, SmallGapWarning, stacklevel=2)
+        return self._sufficient(share)
+
+    def _sufficient(self, share: float) -> SufficientSets:
+        whole = self.whole
         return find_sufficient(
             self.sets,
             self.values,
@@ -139,6 +186,9 @@ class HeadSetValues:
             share=share,
             exhaustive=self.sizes if self.exact else (),
             seed=self.seed,
+            resolution=self.resolution,
+            direction=self.direction,
+            gap_share=self.gap_share if whole.gap_is_clear else float("nan"),
         )
 
     def _means(self) -> Float[np.ndarray, " set"]:
@@ -203,6 +253,8 @@ class HeadSetValues:
             of=self.metric,
             unit=self.unit,
             direction=self.direction,
+            base=self.none,
+            target=float(self.target @ group_weights(self.groups)),
             exact=self.exact,
             processing=self.processing,
         )
@@ -219,12 +271,22 @@ class HeadSetValues:
         start = ", ".join([*where, f"layer {self.layer}", f"{self.n} distinct examples"])
         unit = f" {self.unit}" if self.unit else ""
         which = "all" if self.exact else f"{self.n_samples} random orders of joining, in all"
+        which += f" {len(self.sets)} sets"
+        if self.exact and len(self.sizes) <= self.n_heads:
+            which += f" of {', '.join(map(str, self.sizes))} heads"
+        done, does, other = "restored", "restore", "clean"
+        if self.direction == "noise":
+            done, does, other = "corrupted", "take away", "corrupt"
+        target = self.target @ group_weights(self.groups)
         words = [
-            f"{start}: {self.metric} {self.none:.3g}{unit} with no head restored, {self.all:.3g} "
-            f"with all; {which} {len(self.sets)} sets measured."
+            f"{start}: {self.metric} {self.none:.3g}{unit} with no head {done}, {self.all:.3g} "
+            f"with all, {target:.3g} in the {other} run; {which} measured."
         ]
+        if self.whole.gap_is_clear:
+            words.append(f"All heads together {does} {self.gap_share:.0%} of clean - corrupt.")
+        words += share_doubts(self.whole)
         try:
-            words.append(self.smallest_sufficient(share).summary())
+            words.append(self._sufficient(share).summary())
         except InputError:
             words.append("All heads together change nothing: there is nothing to share out.")
         if self.shapley_values is not None:
