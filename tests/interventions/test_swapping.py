@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import combinations
 from math import comb
@@ -34,7 +35,7 @@ from headspec.interventions.weight_swaps import SwapKind, swapped_weights
 from headspec.lens.hooks import run_logits
 from headspec.lens.logits import LogitRead
 from headspec.lens.models import wrap_model
-from headspec.stats import permutation_p
+from headspec.stats import permutation_p, summarise_null
 
 pytestmark = pytest.mark.models
 CLASSES = (
@@ -250,8 +251,9 @@ def test_p_is_calibrated_when_labels_are_random(monkeypatch):
         lambda model, tokens, pairings, **_: np.stack([known[one] for one in pairings]),
     )
     rng = np.random.default_rng(0)
-    n_runs = 300
+    n_runs = 200
     rules: tuple[Unequal, ...] = ("repeat", "match")
+    said: list[str] = []
     for unequal in rules:
         ps = []
         for run in range(n_runs):
@@ -269,9 +271,13 @@ def test_p_is_calibrated_when_labels_are_random(monkeypatch):
                 seed=run,
             )
             ps.append(found.p_value)
+            said.append(found.verdict)
         rejected = np.mean(np.array(ps) <= 0.05)
         assert abs(rejected - 0.05) < 3 * np.sqrt(0.05 * 0.95 / n_runs)
         assert 0.46 < np.mean(ps) < 0.56
+    # More or less: .05 in all. With .05 for each of the two it would be .1.
+    wrong = np.mean(["not distinguishable" not in one for one in said])
+    assert wrong < 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(said))
 
 
 def test_averaging_only_the_observed_pairings_would_not_be_calibrated():
@@ -289,14 +295,15 @@ def test_averaging_only_the_observed_pairings_would_not_be_calibrated():
 
 def test_a_real_difference_is_found():
     """Two heads write twenty times as much: swapping them with the rest is more than chance."""
-    model, tokens = build("gpt_neox", num_attention_heads=8), random_tokens(4, 8)
+    model, tokens = build("gpt_neox", num_attention_heads=16), random_tokens(4, 8)
     with torch.no_grad():
         weight = model.blocks[1].attn.o.original_component.weight
-        weight[:, 16:24] *= 20
-        weight[:, 40:48] *= 20
-    labels = [int(head in (2, 5)) for head in range(8)]
-    found = swap_clusters(model, labels, tokens, layer=1, how="outputs")
-    assert found.p_value < 0.05
+        for head in (2, 5):
+            weight[:, 4 * head : 4 * head + 4] *= 20
+    labels = [int(head in (2, 5)) for head in range(16)]
+    found = swap_clusters(model, labels, tokens, layer=1, how="outputs", n_random=120)
+    assert found.exact
+    assert found.p_value < 0.025
     assert "more than swaps of random sets" in found.summary()
 
 
@@ -466,6 +473,20 @@ def test_within_swaps_and_the_frame():
     assert "Inside cluster A (3 of its pairs at a time)" in found.summary()
     again = swap_clusters(model, [0] * 8 + [1] * 3 + [-1], twice, layer=2, n_random=7)
     assert found.null_draws.tolist() == again.null_draws.tolist()
+
+
+@pytest.mark.parametrize(
+    ("n_above", "verdict"),
+    [(0, "more"), (3, "more"), (4, "not dist"), (195, "not dist"), (196, "less"), (199, "less")],
+)
+def test_a_verdict_of_more_or_less_errs_in_a_twentieth_in_all(n_above, verdict):
+    """p = .02 is more; p = .025 is neither, where two tests at .05 each would have said so."""
+    draws = np.array([2.0] * n_above + [0.0] * (199 - n_above))
+    model, tokens = build("gpt_neox"), random_tokens(2, 5)
+    found = swap_clusters(model, [0, 1, 0, 1], tokens, layer=0, n_random=2)
+    found = replace(found, null=summarise_null(1.0, draws), null_draws=draws)
+    assert found.verdict.startswith(verdict)
+    assert "with 0.025 for each" in found.summary()
 
 
 def test_words_are_the_studys():

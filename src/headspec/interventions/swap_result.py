@@ -13,6 +13,9 @@ from headspec.interventions.swap_pairs import Pairing
 from headspec.results import tidy
 from headspec.stats import NullSummary
 
+TAIL = 0.025
+"""Level of each of the two tests behind a verdict, of more and of less than random sets."""
+
 
 def swap_word(kl: float) -> str:
     """The study's word for a divergence: strong above 1 nat, moderate from .1, else minimal.
@@ -161,8 +164,9 @@ class ClusterSwap:
             f"{'All' if self.exact else 'Random'} sets of the same sizes "
             f"({len(self.null_draws)}): {self.null.mean:.3g} on average, 95 % below "
             f"{self.null.q95:.3g}; {self.null_word_share:.0%} of them are {self.word} or more. "
-            f"p = {self.p_value:.2g}: {self.verdict}.",
-            f"No p below {self.p_least:.2g} is possible." if self.p_least > 0.05 else "",
+            f"p = {self.p_value:.2g} of as much, {self.null.p_below:.2g} of as little; with "
+            f"{TAIL:g} for each: {self.verdict}.",
+            f"No p below {self.p_least:.2g} is possible." if self.p_least >= TAIL else "",
             *self._within_words(),
         ]
         return " ".join(line for line in lines if line)
@@ -174,12 +178,15 @@ class ClusterSwap:
 
     @property
     def verdict(self) -> str:
-        """What the null says: whether these clusters differ from any sets of the same sizes."""
+        """What the null says: whether these clusters differ from any sets of the same sizes.
+
+        Two tests, of more and of less, each at .025: 5 % in all say one of the two by chance.
+        """
         if self.how == "all":
             return "a check only, since renaming heads changes nothing"
-        if self.p_value < 0.05:
+        if self.p_value < TAIL:
             return "more than swaps of random sets"
-        if self.null.p_below < 0.05:
+        if self.null.p_below < TAIL:
             return "less than swaps of random sets"
         return "not distinguishable from swaps of random sets"
 
