@@ -240,6 +240,13 @@ def test_positions():
     assert each.effect.shape == (8, 2, 4)
     np.testing.assert_allclose(each.effect.sum(0), every.effect, atol=1e-6)
     np.testing.assert_array_equal(each.effect[:3], 0)  # before the prompts differ
+    # rows before the prompts differ agree at 0 whatever the method: they say nothing about it
+    assert each.checked == tuple(range(24, 64))  # all 40 that can change
+    estimated, exact = each.effect.ravel(), each.exact.mean(1)
+    rows = list(each.checked)
+    spearman = scipy_stats.spearmanr(estimated[rows], exact[rows]).statistic
+    assert each.rank_correlation == pytest.approx(spearman)
+    np.testing.assert_array_equal(exact[:24], 0)
     end = attribute_heads(model, clean, corrupt, Answer(), positions=-1)
     exact = patch_heads(model, clean, corrupt, Answer(), positions=-1)
     assert end.completeness_error.max() < 1e-3

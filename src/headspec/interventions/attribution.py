@@ -57,10 +57,11 @@ def attribute_heads(
         "integrated_gradients":  (a'(h) - a(h)) . mean of dm/da(h) on the line from a to a'
 
     The first (attribution patching) takes one backward pass for all heads of all layers and
-    trusts that m is linear between the runs. It often is not: the correlation with exact patching
-    was .9999 on one random GPT-NeoX and .59 on one random Qwen3. The second moves all heads of a
-    layer together, `n_steps` backward passes a layer; the attributions of a layer then sum to what
-    patching the whole layer does, up to the error of the sum (`completeness_error`). Both are
+    trusts that m is linear between the runs. It often is not: the rank correlation with exact
+    patching of z was 1.00 on a random GPT-NeoX of four layers of four heads and .73 on such a
+    Qwen3 (six prompt pairs; other sizes and seeds give other numbers). The second moves all heads
+    of a layer together, `n_steps` backward passes a layer; the attributions of a layer then sum to
+    what patching the whole layer does, up to the error of the sum (`completeness_error`). Both are
     *always* checked against exact patching on a sample of heads: read `rank_correlation` first.
 
     Args:
@@ -73,7 +74,8 @@ def attribute_heads(
         positions: as in `patch_heads`. Several sets of positions (`"each"`) share one path.
         n_steps: points of the line (midpoint rule); for `"integrated_gradients"`.
         direction: `"denoise"`: base is the corrupt run; `"noise"`: the clean one.
-        check_sample: rows to patch exactly; None: all of up to 48, else 24, drawn by `seed`.
+        check_sample: rows to patch exactly; None: all of up to 48, else 24, drawn by `seed` from
+            those whose positions can change anything (the effect of others is 0, and agrees).
         layers: without `heads`, restricts the sweep.
         attention_mask, position_map: as in `patch_heads`.
         seed: of the sample and of intervals.
@@ -114,8 +116,9 @@ def attribute_heads(
     moved = _union(places, runs)
     parts = _attributions(replay, metric, values, method, site=site, moved=moved, n_steps=n_steps)
     by_row = _rows(sets, places, parts, moved, owners, n_examples=len(base))
-    checked = _sample(len(by_row), check_sample, seed)
     every = row_interventions(sets, places, site=site, values=values)
+    real = [row for row, intervention in enumerate(every) if intervention]
+    checked = [real[i] for i in _sample(len(real), check_sample, seed)]
     whole = [
         (Edit(layer, site, values[layer], None, moved),) if bool(moved.any()) else ()
         for layer in sets.used_layers
@@ -123,7 +126,8 @@ def attribute_heads(
     with torch.no_grad():
         tried = [*(every[row] for row in checked), *whole]
         changes = measure_changes(replay, tried, metric, base)
-    exact = torch.full_like(by_row, float("nan"))
+    exact = torch.zeros_like(by_row)  # of rows that cannot change
+    exact[real] = float("nan")
     exact[checked] = changes[: len(checked)]
     attributed = gather_effects(
         model,

@@ -24,8 +24,9 @@ class HeadAttribution:
 
     Attributes:
         attributed: the attributions, on the grid of `patch_heads`.
-        exact: exact effects of the checked rows; nan elsewhere.
-        checked: which rows were patched exactly.
+        exact: exact effects of the checked rows; 0 for rows that cannot change (positions before
+            the prompts differ); nan elsewhere.
+        checked: which rows were patched exactly, of those that can change.
         layers: layers that were attributed.
         layer_sums: sum of the attributions of all heads of each layer.
         layer_effects: what patching all heads of each layer together does.
@@ -104,8 +105,10 @@ class HeadAttribution:
 
     def _correlation(self, function) -> float:
         estimated, exact = self._checked()
+        if len(exact) < 3:
+            return float("nan")
         rounding = _ROUNDING * max(np.abs(self.attributed.base).max(), np.abs(exact).max())
-        if len(exact) < 3 or np.ptp(estimated) <= rounding or np.ptp(exact) <= rounding:
+        if np.ptp(estimated) <= rounding or np.ptp(exact) <= rounding:
             return float("nan")
         return float(function(estimated, exact).statistic)
 
