@@ -15,6 +15,7 @@ from headspec.studies.parity_emergence import (
     tabulate_emergence,
 )
 from headspec.studies.parity_findings import describe_parity, read_without_null
+from headspec.studies.parity_hypotheses import judge_parity_hypotheses
 
 NOTHING = [0.0] * len(STEPS)
 EARLY = [0.0, 0.0, 2.5] + [2.5] * (len(STEPS) - 3)  # from 3 % of training on
@@ -141,6 +142,22 @@ def test_one_head_that_does_everything_is_named():
     assert "One head makes most of any difference: halves with L2H4 restore 92 points more" in said
     naive, _ = read_without_null(frame, layer=2, n_null=100)
     assert "even heads ahead by 92 points at the last step" in naive
+
+
+def test_noising_is_not_called_restoring():
+    """The sweep corrupts the clean run: what is ahead there is what is left."""
+    one = np.where(np.arange(12) == 4, 6.0, 0.0)
+    frame = parity_frame(dict.fromkeys(STEPS, one), splits=False)
+    frame.loc[frame["direction"].notna(), "direction"] = "noise"
+    found = find_parity_emergence(frame, layer=2)
+    said = describe_parity(found, frame)
+    assert "estor" not in said
+    assert "corrupting even heads gives the clean answer in 92% of pairs" in said
+    assert "halves with L2H4 leave, when corrupted, 92 points more" in said
+    lasting, frame = emergence(LATE)
+    noised = dataclasses.replace(lasting, direction="noise")
+    evidence = [one.evidence for one in judge_parity_hypotheses(noised, frame, n_null=100)[:3]]
+    assert "Even heads of layer 2 leave, when corrupted, more than odd ones" in evidence[2]
 
 
 def test_several_rows_of_a_step_are_refused():

@@ -79,11 +79,12 @@ class ParityEmergence:
         before_step: the one measured before it.
         lasting_step: from which on it lasts.
         gone_step: the last at which it is gone.
-        more: which heads restore more at the last step.
+        more: which heads restore more at the last step (`direction="noise"`: leave more).
         seen, testable: parts of training that were, see `PHASES`.
         n_needed: how many significant steps it takes for one to be.
         value, strongest, p, q: at the last step; `strongest` is the largest of all splits.
         final_step: where training ended.
+        direction: of the sweep, see `parity_test`.
 
     What it does not show: that a specialisation that was not found is absent. A preference of
     some even heads over some odd ones is a split like many others.
@@ -106,6 +107,7 @@ class ParityEmergence:
     p: float
     q: float
     final_step: int
+    direction: str = "denoise"
 
     def share(self, step: int | None) -> float:
         """A step as a share of training; None, for no step, counts as its beginning."""
@@ -172,6 +174,7 @@ def find_parity_emergence(
         p=float(p[-1]),
         q=float(q[-1]),
         final_step=end,
+        direction=str(part["direction"].iloc[-1]) if "direction" in part else "denoise",
     )
 
 

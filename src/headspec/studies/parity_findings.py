@@ -36,12 +36,14 @@ def describe_parity(found: ParityEmergence, frame: pd.DataFrame) -> str:
         name: parity_rows(frame, found.layer, pattern.format(name)).iloc[-1]
         for name in ("even", "odd", "base", "full")
     }
+    noise = found.direction == "noise"
+    doing = "corrupting" if noise else "restoring"
     rates = {name: _rate(row["value"], found.metric) for name, row in last.items()}
     sentence = f"Layer {found.layer}, last step: "
     if found.metric == "strength":
-        sentence += f"restoring even heads gives the clean answer in {rates['even']} of pairs, "
+        sentence += f"{doing} even heads gives the clean answer in {rates['even']} of pairs, "
     else:
-        sentence += f"restoring even heads gives the clean answer log-odds of {rates['even']}, "
+        sentence += f"{doing} even heads gives the clean answer log-odds of {rates['even']}, "
     sentence += (
         f"odd heads {rates['odd']}, all heads {rates['full']}, none {rates['base']}. "
         f"Even minus odd is {amount(found.value, found.metric)}; "
@@ -58,7 +60,7 @@ def describe_parity(found: ParityEmergence, frame: pd.DataFrame) -> str:
         sentence += f"they stand out at {many}, but not up to the last."
     else:
         sentence += f"nothing special, at this step or any of {found.n_steps}."
-    return sentence + _one_head(found, frame, int(last["even"]["step"]))
+    return sentence + _one_head(found, frame, int(last["even"]["step"]), noise=noise)
 
 
 def _rate(value: float, metric: Strength) -> str:
@@ -69,7 +71,7 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share in (0, 1) or 0.1 <= share <= 0.99 else f"{share:.1%}"
 
 
-def _one_head(found: ParityEmergence, frame: pd.DataFrame, step: int) -> str:
+def _one_head(found: ParityEmergence, frame: pd.DataFrame, step: int, *, noise: bool) -> str:
     """A sentence on the head that makes most of the difference, where one makes half or more."""
     pattern = _PATTERNS[found.metric]
     here = (frame["step"] == step) & (frame["layer"] == found.layer)
@@ -80,8 +82,9 @@ def _one_head(found: ParityEmergence, frame: pd.DataFrame, step: int) -> str:
     row = heads.iloc[int(sizes.argmax())]
     name, much = Head(found.layer, int(row["head"])), abs(row["value"])
     more = "more" if row["value"] > 0 else "less"
+    does = "restore" if not noise else "leave, when corrupted,"
     return (
-        f" One head makes most of any difference: halves with {name} restore "
+        f" One head makes most of any difference: halves with {name} {does} "
         f"{amount(much, found.metric, signed=False)} {more} than those without it."
     )
 

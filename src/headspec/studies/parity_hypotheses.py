@@ -130,8 +130,9 @@ def _judge_timing(found: ParityEmergence, phase: str) -> HypothesisVerdict:
 
 def _lasting_words(found: ParityEmergence) -> str:
     less = "odd" if found.more == "even" else "even"
+    does = "leave, when corrupted," if found.direction == "noise" else "restore"
     words = (
-        f"{found.more.capitalize()} heads of layer {found.layer} restore more than {less} ones, "
+        f"{found.more.capitalize()} heads of layer {found.layer} {does} more than {less} ones, "
         f"more clearly than other splits, from step {found.lasting_step} on "
         f"({found.share(found.lasting_step):.1%} of training)"
     )
