@@ -49,7 +49,7 @@ class ClusterSwap:
     """KL(base || swapped) of a swap of two clusters, against random swaps of the same sizes.
 
     Attributes:
-        kl: nats for each prompt, averaged over pairings and read positions.
+        kl: nats for each prompt, averaged over pairings and read positions; 0 at rounding.
         pairing_kl: nats for each pairing, averaged over prompts.
         pairings: the pairs of heads that changed places, one entry a pairing.
         null_draws: mean KL of each pair of random sets, through the same pairing rule.
@@ -62,6 +62,7 @@ class ClusterSwap:
         n_random, seed: as asked for.
         n: distinct prompts.
         layer, model, step, processing: where the heads are.
+        null_kl: nats for each pair of random sets and prompt; None: not kept.
     """
 
     kl: Float[np.ndarray, " example"]
@@ -81,6 +82,7 @@ class ClusterSwap:
     model: str = ""
     step: int | None = None
     processing: str = "none"
+    null_kl: Float[np.ndarray, "null example"] | None = None
 
     @property
     def mean_kl(self) -> float:
@@ -114,10 +116,24 @@ class ClusterSwap:
         ranks = [words.index(swap_word(draw)) for draw in self.null_draws]
         return float(np.mean(np.array(ranks) >= words.index(self.word)))
 
+    @property
+    def null_quantiles(self) -> Float[np.ndarray, " example"]:
+        """Where each prompt's KL stands among those of random sets on the same prompt, 0 to 1.
+
+        The share of random sets below it, ties by half; nan where `null_kl` was not kept. No test:
+        prompts share their heads, so that all of them can stand high by one chance.
+        """
+        if self.null_kl is None:
+            return np.full(len(self.kl), np.nan)
+        same = np.isclose(self.null_kl, self.kl, rtol=1e-9, atol=0)
+        below = (self.null_kl < self.kl) & ~same
+        return below.mean(0) + same.mean(0) / 2
+
     def to_frame(self) -> pd.DataFrame:
         """`swap_kl` with its null, the controls within the clusters, and `prompt_kl` per prompt.
 
-        Extra columns: how, unequal, n_pairs, null_q95, word, prompt, processing.
+        Extra columns: how, unequal, n_pairs, null_q95, word (the study's, see `swap_word`),
+        null_quantile (see `null_quantiles`), prompt, processing.
         """
         observed = {
             "metric": "swap_kl",
@@ -135,8 +151,16 @@ class ClusterSwap:
             for name, draws in (("within", one.draws), ("between", one.between))
             if len(draws)
         ]
+        nulls = self._prompt_nulls()
         prompts = [
-            {"metric": "prompt_kl", "value": value, "prompt": prompt, "n_pairs": self.n_pairs}
+            {
+                "metric": "prompt_kl",
+                "value": value,
+                "word": swap_word(value),
+                "prompt": prompt,
+                "n_pairs": self.n_pairs,
+                **{name: column[prompt] for name, column in nulls.items()},
+            }
             for prompt, value in enumerate(self.kl)
         ]
         return tidy(
@@ -150,6 +174,17 @@ class ClusterSwap:
             unequal=self.unequal,
             processing=self.processing,
         )
+
+    def _prompt_nulls(self) -> dict[str, np.ndarray]:
+        """Random sets on each prompt: mean, standard deviation, 95 %, and the KL's place."""
+        null = np.full((2, len(self.kl)), np.nan) if self.null_kl is None else self.null_kl
+        sd = null.std(0, ddof=1) if len(null) > 1 else np.full(len(self.kl), np.nan)
+        return {
+            "null_mean": null.mean(0),
+            "null_sd": sd,
+            "null_q95": np.quantile(null, 0.95, axis=0),
+            "null_quantile": self.null_quantiles,
+        }
 
     def summary(self) -> str:
         """The divergence, the study's word, the null and the controls in plain sentences."""
@@ -166,7 +201,7 @@ class ClusterSwap:
             f"{self.null.q95:.3g}; {self.null_word_share:.0%} of them are {self.word} or more. "
             f"p = {self.p_value:.2g} of as much, {self.null.p_below:.2g} of as little; with "
             f"{TAIL:g} for each: {self.verdict}.",
-            f"No p below {self.p_least:.2g} is possible." if self.p_least >= TAIL else "",
+            f"No p below {self.p_least:.2g} is possible." if self.p_least > TAIL else "",
             *self._within_words(),
         ]
         return " ".join(line for line in lines if line)
@@ -184,9 +219,9 @@ class ClusterSwap:
         """
         if self.how == "all":
             return "a check only, since renaming heads changes nothing"
-        if self.p_value < TAIL:
+        if self.p_value <= TAIL:
             return "more than swaps of random sets"
-        if self.null.p_below < TAIL:
+        if self.null.p_below <= TAIL:
             return "less than swaps of random sets"
         return "not distinguishable from swaps of random sets"
 

@@ -153,9 +153,13 @@ def swap_clusters(
     def means(group: Sequence[Pairing]) -> Float[np.ndarray, " pairing"]:
         return np.array([divergences[row[pairing]].mean() for pairing in group])
 
-    kl = divergences[[row[pairing] for pairing in observed]].mean(0)
-    null_draws = np.array([means(group).mean() for group in random_pairings])
+    def by_prompt(group: Sequence[Pairing]) -> Float[np.ndarray, " example"]:
+        found = divergences[[row[pairing] for pairing in group]].mean(0)
+        return np.where(found > noise, found, 0.0)
+
     noise = rounding_divergence(model)
+    kl = by_prompt(observed)
+    null_draws = np.array([means(group).mean() for group in random_pairings])
     origin = origin_of(model)
     return ClusterSwap(
         kl=kl,
@@ -182,6 +186,7 @@ def swap_clusters(
         model=origin.model,
         step=origin.step,
         processing=origin.processing,
+        null_kl=np.stack([by_prompt(group) for group in random_pairings]),
     )
 
 
