@@ -34,9 +34,9 @@ def build(name="gpt_neox", model_class: Any = "bridge", processing: Any = "none"
 
 
 @cache
-def shared() -> Any:
-    """One model for tests that leave it alone."""
-    return build()
+def shared(name="gpt_neox", model_class: Any = "bridge", processing: Any = "none") -> Any:
+    """Models for tests that leave them as they are."""
+    return build(name, model_class, processing)
 
 
 def padding():
@@ -90,7 +90,7 @@ CASES = [
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize(("name", "model_class", "processing"), CASES)
 def test_equals_uncached_decoding(name, model_class, processing, padded):
-    model, tokens = build(name, model_class, processing), random_tokens(N, P)
+    model, tokens = shared(name, model_class, processing), random_tokens(N, P)
     mask = padding() if padded else None
     expected, log_probs = uncached(model, tokens, NEW, mask=mask)
     out = generate_tokens(model, tokens, max_new_tokens=NEW, attention_mask=mask)
@@ -103,7 +103,7 @@ def test_equals_uncached_decoding(name, model_class, processing, padded):
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize(("name", "model_class", "processing"), CASES)
 def test_edits_with_and_without_cache(name, model_class, processing, padded):
-    model, tokens = build(name, model_class, processing), random_tokens(N, P)
+    model, tokens = shared(name, model_class, processing), random_tokens(N, P)
     mask = padding() if padded else None
     plain = generate_tokens(model, tokens, max_new_tokens=4, attention_mask=mask)
     differ = 0
@@ -128,7 +128,7 @@ def test_edits_with_and_without_cache(name, model_class, processing, padded):
 @pytest.mark.parametrize("model_class", CLASSES)
 def test_prompt_edits_by_plain_hooks(model_class):
     """The oracle: a hook that writes the prompt's absolute columns, the text run anew each time."""
-    model, tokens = build("gpt_neox", model_class), random_tokens(N, P)
+    model, tokens = shared("gpt_neox", model_class), random_tokens(N, P)
     z = capture(model, tokens.roll(1, 0), [(1, "z")])[1, "z"] * 4
 
     def write(activation, hook=None):
@@ -160,7 +160,7 @@ def test_equals_hugging_face(name):
             do_sample=False,
             use_cache=True,
         )
-    assert torch.equal(generate_tokens(build(name), tokens, max_new_tokens=NEW).tokens, expected)
+    assert torch.equal(generate_tokens(shared(name), tokens, max_new_tokens=NEW).tokens, expected)
 
 
 def naive_hook(z_clean, head):
@@ -179,7 +179,7 @@ def naive_hook(z_clean, head):
 @pytest.mark.filterwarnings("ignore")
 def test_a_hook_left_on_overwrites_every_generated_token(model_class):
     """Cached decoding shows one column at a time, and the naive hook takes it for column 0."""
-    model, tokens = build("gpt_neox", model_class), random_tokens(N, P)
+    model, tokens = shared("gpt_neox", model_class), random_tokens(N, P)
     z = capture(model, tokens.roll(1, 0), [(0, "z")])[0, "z"] * 4
     seen: list[torch.Tensor] = []
 
@@ -218,7 +218,7 @@ def test_a_hook_left_on_overwrites_every_generated_token(model_class):
 
 @pytest.mark.parametrize("name", ["gpt_neox", "qwen3"])
 def test_edits_of_generated_columns(name):
-    model, tokens = build(name), random_tokens(N, P)
+    model, tokens = shared(name), random_tokens(N, P)
     silent = Edit(0, "z", torch.zeros(()), heads=(1,))
 
     def later(i):
@@ -244,7 +244,7 @@ def test_edits_of_generated_columns(name):
 
 
 def test_sampling_reproduces_and_leaves_the_global_generator_alone():
-    model, tokens = build(), random_tokens(N, P)
+    model, tokens = shared(), random_tokens(N, P)
     state = torch.random.get_rng_state()
     runs = [
         generate_tokens(model, tokens, temperature=1.5, seed=seed, max_new_tokens=10, cached=cached)
@@ -257,7 +257,7 @@ def test_sampling_reproduces_and_leaves_the_global_generator_alone():
 
 
 def test_samples_follow_the_distribution():
-    model, tokens = build(), random_tokens(1, P).expand(4000, P)
+    model, tokens = shared(), random_tokens(1, P).expand(4000, P)
     out = generate_tokens(model, tokens, temperature=1, max_new_tokens=1)
     with torch.no_grad():
         expected = run_logits(model, tokens[:1])[0, -1].softmax(-1)
@@ -268,7 +268,7 @@ def test_samples_follow_the_distribution():
 
 
 def test_stop_tokens_end_rows():
-    model, tokens = build(), random_tokens(N, P)
+    model, tokens = shared(), random_tokens(N, P)
     plain = generate_tokens(model, tokens, max_new_tokens=NEW)
     stop = int(plain.new_tokens[0, 2])
     out = generate_tokens(model, tokens, max_new_tokens=NEW, stop=[stop])
@@ -285,7 +285,7 @@ def test_stop_tokens_end_rows():
 
 @pytest.mark.parametrize(("name", "reason"), [("olmo2", "olmo2"), ("mistral", "sliding window")])
 def test_models_without_a_fast_path_give_the_right_tokens(name, reason):
-    model, tokens = build(name), random_tokens(2, P)
+    model, tokens = shared(name), random_tokens(2, P)
     out = generate_tokens(model, tokens, max_new_tokens=4)
     assert not out.is_cached
     assert reason in out.reason
@@ -293,7 +293,7 @@ def test_models_without_a_fast_path_give_the_right_tokens(name, reason):
 
 
 def test_hooks_of_the_caller_are_honoured():
-    model, tokens = build(), random_tokens(N, P)
+    model, tokens = shared(), random_tokens(N, P)
     plain = generate_tokens(model, tokens, max_new_tokens=4)
 
     def halve(activation, hook=None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from math import comb
 from typing import Any
@@ -33,6 +34,12 @@ CLASSES = (
 
 def build(name="gpt_neox", model_class: Any = "bridge", **overrides) -> Any:
     return wrap_model(tiny_model(name, **overrides), model_class=model_class)
+
+
+@cache
+def shared(heads=4) -> Any:
+    """Models for tests that leave them as they are."""
+    return build(num_attention_heads=heads)
 
 
 def logit_of(token):
@@ -179,7 +186,7 @@ def test_a_task_that_no_head_touches_makes_no_specialisation(kind):
 
 
 def test_among_some_tasks_is_a_run_on_these():
-    model, tasks = build(), tasks_of()
+    model, tasks = shared(), tasks_of()
     options: dict[str, Any] = {"layer": 0, "n_random": 5}
     every = cluster_effects(model, [0, 1, 0, 1], tasks, **options)
     some = cluster_effects(model, [0, 1, 0, 1], {k: tasks[k] for k in ("w0", "w2")}, **options)
@@ -194,7 +201,7 @@ def test_among_some_tasks_is_a_run_on_these():
 
 
 def test_p_is_calibrated_when_labels_are_random(monkeypatch):
-    model, tasks = build(num_attention_heads=8), tasks_of()
+    model, tasks = shared(8), tasks_of()
     measure, known = specialisation._ablate, {}
 
     def remembered(model, run, sets, **options):
@@ -208,7 +215,7 @@ def test_p_is_calibrated_when_labels_are_random(monkeypatch):
 
     monkeypatch.setattr(specialisation, "_ablate", remembered)
     rng = np.random.default_rng(0)
-    n_runs, ps, cells = 300, [], []
+    n_runs, ps, cells = 200, [], []
     for run in range(n_runs):
         labels = rng.permutation([0, 0, 0, 1, 1, -1, -1, -1])
         found = cluster_effects(model, labels.tolist(), tasks, layer=1, n_random=59, seed=run)
@@ -264,7 +271,7 @@ def test_on_tasks_of_the_suite():
 
 
 def test_one_task_decides_nothing():
-    model = build()
+    model = shared()
     name, task = next(iter(tasks_of().items()))
     found = cluster_effects(model, [0, 1, 0, 1], {name: task}, layer=0)
     assert np.isnan(found.p_value)
@@ -273,7 +280,7 @@ def test_one_task_decides_nothing():
 
 
 def test_padding_counts_in_no_mean():
-    model, tokens = build(), random_tokens(2, 6)
+    model, tokens = shared(), random_tokens(2, 6)
     padded = torch.cat([torch.zeros(2, 3, dtype=torch.long), tokens], 1)
     mask = (torch.arange(9) >= 3).long().expand(2, 9)
     alone = {"a": (tokens, logit_of(5)), "b": (tokens, logit_of(6))}
@@ -294,4 +301,4 @@ def test_padding_counts_in_no_mean():
 )
 def test_what_does_not_fit_is_explained(clusters, tasks, options, message):
     with pytest.raises(ValueError, match=message):
-        cluster_effects(build(), clusters, tasks, **options)
+        cluster_effects(shared(), clusters, tasks, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from itertools import combinations
 from math import comb
@@ -52,6 +53,13 @@ def build(name, model_class: Any = "bridge", processing: Any = "none", **overrid
     return wrap_model(tiny_model(name, **overrides), model_class=model_class, processing=processing)
 
 
+@cache
+def shared(name="gpt_neox", heads=4) -> Any:
+    """Models for tests that leave them as they are."""
+    return build(name, num_attention_heads=heads)
+
+
+@cache
 def micro():
     return hs.open_suite("micro").model(6144)
 
@@ -119,7 +127,7 @@ def test_key_value_heads_are_swapped_head_by_head(model_class):
 
 def test_one_piece_of_evidence_not_four():
     """qk, pattern and ov are one swap, outputs and single matrices others, all is none."""
-    model, tokens = build("gpt_neox"), random_tokens(N, T)
+    model, tokens = shared(), random_tokens(N, T)
     kl = {
         how: swap_clusters(model, [0, 1, 0, 1], tokens, layer=0, how=how, n_random=3).kl
         for how in KINDS
@@ -136,7 +144,7 @@ def test_one_piece_of_evidence_not_four():
 
 def test_kl_by_hand():
     """KL of the z-swap, by plain hooks of the model and the definition."""
-    model, tokens = build("gpt_neox"), random_tokens(N, T)
+    model, tokens = shared(), random_tokens(N, T)
     found = swap_clusters(
         model, [[Head(1, 0)], [Head(1, 3)]], tokens, how="outputs", read_positions="all"
     )
@@ -226,7 +234,7 @@ def test_without_a_control_random_heads_are_called_strong():
 
 def test_p_is_calibrated_when_labels_are_random(monkeypatch):
     """Random labels: p at most .05 in .05 of the runs, with either rule of pairing."""
-    model, tokens = build("gpt_neox", num_attention_heads=8), random_tokens(2, 5)
+    model, tokens = shared(heads=8), random_tokens(2, 5)
     every = [*combinations(range(8), 2)]
     pairings = [(a, b) for a, b in combinations(every, 2) if not set(a) & set(b)]
     pairings += [(pair,) for pair in every]  # for swaps inside a cluster
@@ -253,7 +261,7 @@ def test_p_is_calibrated_when_labels_are_random(monkeypatch):
         lambda model, tokens, pairings, **_: np.stack([known[one] for one in pairings]),
     )
     rng = np.random.default_rng(0)
-    n_runs = 200
+    n_runs = 120
     rules: tuple[Unequal, ...] = ("repeat", "match")
     said: list[str] = []
     for unequal in rules:
@@ -358,7 +366,7 @@ def test_matching_is_the_best_assignment():
 
 
 def test_rows_in_parts_and_columns_alone():
-    model, tokens = build("gpt_neox"), random_tokens(5, T)
+    model, tokens = shared(), random_tokens(5, T)
     options: dict[str, Any] = {"layer": 0, "how": "outputs", "attention_mask": None}
     pairings = [((0, 1),), ((0, 1), (2, 3))]
 
@@ -381,7 +389,7 @@ def test_rows_in_parts_and_columns_alone():
 
 def test_a_column_for_each_row_is_read_as_by_patching():
     """An Int tensor of one column a row is no list of columns for every row."""
-    model, tokens = build("gpt_neox"), random_tokens(3, T)
+    model, tokens = shared(), random_tokens(3, T)
     options: dict[str, Any] = {"layer": 0, "how": "outputs", "n_random": 2}
     columns = torch.tensor([2, 5, -1])
     mask = torch.zeros(3, T, dtype=torch.bool)
@@ -405,11 +413,11 @@ def test_a_column_for_each_row_is_read_as_by_patching():
 )
 def test_columns_that_are_not_there_are_explained(options, message):
     with pytest.raises(ValueError, match=message):
-        swap_clusters(build("gpt_neox"), [0, 1, 0, 1], random_tokens(2, T), layer=0, **options)
+        swap_clusters(shared(), [0, 1, 0, 1], random_tokens(2, T), layer=0, **options)
 
 
 def test_masks_that_do_not_fit():
-    model, tokens = build("gpt_neox"), random_tokens(2, 5)
+    model, tokens = shared(), random_tokens(2, 5)
     wrong = {"positions": torch.ones(1, 2).bool(), "read_positions": torch.ones(1, 2).long()}
     for name, value in wrong.items():
         options: dict[str, Any] = {"positions": None, "read_positions": "last", name: value}
@@ -427,7 +435,7 @@ def test_masks_that_do_not_fit():
 
 
 def test_padding_is_not_read():
-    model, tokens = build("gpt_neox"), random_tokens(1, T)
+    model, tokens = shared(), random_tokens(1, T)
     padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), tokens], 1)
     mask = (torch.arange(T + 4) >= 4).long()[None]
     for read in ("last", "all"):
@@ -511,7 +519,7 @@ def test_each_prompt_has_the_studys_word_beside_its_null():
 def test_a_verdict_of_more_or_less_errs_in_a_twentieth_in_all(n_above, verdict):
     """p = .025 is more; p = .03 is neither, where two tests at .05 each would have said so."""
     draws = np.array([2.0] * n_above + [0.0] * (199 - n_above))
-    model, tokens = build("gpt_neox"), random_tokens(2, 5)
+    model, tokens = shared(), random_tokens(2, 5)
     found = swap_clusters(model, [0, 1, 0, 1], tokens, layer=0, n_random=2)
     found = replace(found, null=summarise_null(1.0, draws), null_draws=draws, null_kl=None)
     assert found.verdict.startswith(verdict)
@@ -540,7 +548,7 @@ def test_words_are_the_studys():
     ],
 )
 def test_what_does_not_fit_is_explained(clustering, options, message):
-    model = build("gpt_neox")
+    model = shared()
     with pytest.raises(ValueError, match=message):
         swap_clusters(model, clustering, random_tokens(2, 5), **options)
 
