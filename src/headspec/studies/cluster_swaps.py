@@ -68,6 +68,9 @@ def tabulate_swaps(swaps: Mapping[str, ClusterSwap], *, alpha: float = 0.05) -> 
         the same word or a stronger one), the means of the controls `within_a between_a within_b
         between_b` (pairs inside a cluster; as many pairs between), `p_below` (of the other tail)
         and `p_least` (the smallest p that these draws allow).
+
+    "More" is what the study asks. "Less" is a second one-sided test at `alpha`: of swaps that are
+    like random ones, up to twice `alpha` get one of the two words.
     """
     rows = []
     for name, swap in swaps.items():
