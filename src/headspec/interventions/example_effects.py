@@ -61,6 +61,40 @@ class ExampleEffects:
         return len(self.base) if self.groups is None else len(np.unique(self.groups))
 
     @property
+    def effect(self) -> np.ndarray:
+        """Mean effect over examples, shaped."""
+        return self.shaped(self.values.mean(1))
+
+    @property
+    def per_example(self) -> np.ndarray:
+        """The effect in each example, shaped, examples last."""
+        return self.shaped(self.values)
+
+    @property
+    def ci_low(self) -> np.ndarray:
+        """Lower ends of the intervals of the effects, shaped; nan with one distinct example."""
+        return self.shaped(self.intervals.low)
+
+    @property
+    def ci_high(self) -> np.ndarray:
+        """Upper ends of the intervals of the effects, shaped."""
+        return self.shaped(self.intervals.high)
+
+    @property
+    def normalized(self) -> np.ndarray:
+        """Mean effect / mean gap, shaped: 1 when patching in restores the clean run's metric.
+
+        A ratio of means, not a mean of ratios: examples whose gap is near 0 would rule the latter.
+        With `mode="noise"`, -1 is the loss of all that tells the prompts apart. All nan, with a
+        `SmallGapWarning`, where the interval of the mean gap holds 0; nan without a pair.
+        """
+        return self.shaped(self.normalized_means())
+
+    def shaped(self, per_row: np.ndarray) -> np.ndarray:
+        """Numbers of rows (first axis), arranged by what the rows stand for."""
+        return per_row
+
+    @property
     def gap(self) -> np.ndarray:
         """metric(clean) - metric(corrupt) in each example; nan without a pair of prompts."""
         if self.target is None:

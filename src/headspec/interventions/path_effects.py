@@ -42,31 +42,6 @@ class PathEffects(ExampleEffects):
         """Names of the axis of receivers, in order."""
         return tuple(dict.fromkeys(self.receivers))
 
-    @property
-    def effect(self) -> np.ndarray:
-        """Mean effect over examples, `sender receiver`."""
-        return self.shaped(self.values.mean(1))
-
-    @property
-    def per_example(self) -> np.ndarray:
-        """The effect in each example, `sender receiver example`."""
-        return self.shaped(self.values)
-
-    @property
-    def ci_low(self) -> np.ndarray:
-        """Lower ends of the intervals, `sender receiver`; nan with one distinct example."""
-        return self.shaped(self.intervals.low)
-
-    @property
-    def ci_high(self) -> np.ndarray:
-        """Upper ends of the intervals, `sender receiver`."""
-        return self.shaped(self.intervals.high)
-
-    @property
-    def normalized(self) -> np.ndarray:
-        """Mean effect / mean gap, `sender receiver`; see `HeadEffects.normalized`."""
-        return self.shaped(self.normalized_means())
-
     def shaped(self, per_row: np.ndarray) -> np.ndarray:
         """Numbers of rows (first axis) as `sender receiver`."""
         senders, receivers = self.sender_names, self.receiver_names
