@@ -139,3 +139,27 @@ def test_a_mask_with_a_hole_is_refused_whatever_its_dtype(dtype):
     checked = checked_mask(padded, random_tokens(2, 4))
     assert checked is not None
     assert torch.equal(checked, padded.long())
+
+
+def test_the_fast_path_is_checked_once_for_the_same_weights(monkeypatch):
+    """And refused, with its reason, where it does not give the model's own logits."""
+    model, tokens = build("parallel", "bridge"), random_tokens(N, T)
+    checks = []
+    measured = Replay._difference
+
+    def counted(self, run):
+        checks.append(self.tokens.shape[1])
+        return measured(self, run)
+
+    monkeypatch.setattr(Replay, "_difference", counted)
+    Replay(model, tokens)
+    Replay(model, tokens.flip(0))
+    assert checks == [T]
+    Replay(model, tokens[:, 1:])
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.01)
+    Replay(model, tokens)
+    assert checks == [T, T - 1, T]
+    monkeypatch.setattr(Replay, "_difference", lambda self, run: 0.5)
+    with pytest.warns(SlowReplayWarning, match="compute something else"):
+        assert not Replay(build("sequential", "bridge"), tokens).is_fast

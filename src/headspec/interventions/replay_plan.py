@@ -14,6 +14,7 @@ from headspec.interventions.edits import Intervention
 from headspec.lens.logits import LogitRead
 
 _SAID: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+_CHECKED: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
 
 
 class SlowReplayWarning(UserWarning):
@@ -65,3 +66,14 @@ def bytes_read(read: LogitRead, tokens: Int[Tensor, "batch pos"], *, d_vocab: in
     n_read = n_pos if read.positions is None else read.positions.shape[1]
     n_columns = d_vocab if read.columns is None else read.columns.shape[2]
     return 2 * 4 * rows * n_read * n_columns
+
+
+def checks_of(model: Any) -> set[int]:
+    """For which weights (`weights_key`) the fast path was found to give the model's logits."""
+    return _CHECKED.setdefault(model, set())
+
+
+def weights_key(model: Any, *circumstances: Any) -> int:
+    """A number that changes when a parameter of the model is replaced or written to."""
+    weights = tuple((id(one), one._version) for one in model.parameters())
+    return hash((weights, circumstances))
