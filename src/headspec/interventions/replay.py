@@ -35,7 +35,7 @@ from headspec.lens.capture import capture
 from headspec.lens.hooks import has_caller_hooks, run_logits
 from headspec.lens.logits import LogitRead, MetricLike, as_metric
 
-MEMORY_BUDGET = 2**27
+MEMORY_BUDGET = 2**25
 """Default working memory of stacked interventions in bytes."""
 
 __all__ = ["MEMORY_BUDGET", "Replay", "SlowReplayWarning"]
@@ -57,7 +57,7 @@ class Replay:
         tokens: token ids. Rows are independent.
         attention_mask: 1 for tokens, 0 for padding on the left; None: no padding.
         memory_budget: bytes of working memory for stacked interventions, beside the base run.
-            More makes larger batches, which pays on a GPU and for short suffixes.
+            More makes larger batches, which pays on a GPU; a CPU gains nothing above the default.
         fast: False: always by whole forward passes.
 
     Attributes:
