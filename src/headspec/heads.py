@@ -187,6 +187,20 @@ def check_heads(
     return given
 
 
+def check_layer(layer: int, *, n_layers: int) -> None:
+    """Raise unless the model has the layer.
+
+    Raises:
+        InputError: for a layer outside 0 .. n_layers - 1.
+    """
+    if not 0 <= layer < n_layers:
+        raise InputError(
+            expected=f"a layer from 0 to {n_layers - 1}",
+            got=f"layer {layer}",
+            fix="Layers are counted from 0.",
+        )
+
+
 def _require_heads(n_heads: int) -> None:
     if n_heads < 1:
         raise InputError(

@@ -16,12 +16,10 @@ from headspec.interventions.edit_rows import gather_effects, measure_changes, ro
 from headspec.interventions.edits import HEAD_SITES, Edit, Site
 from headspec.interventions.gradients import base_gradients, example_of_row, path_gradients
 from headspec.interventions.head_sets import HeadSets, HeadsLike, resolve_heads
-from headspec.interventions.many_sets import run_pair
-from headspec.interventions.patching import Direction
+from headspec.interventions.paired_runs import Direction, prepare_runs, read_source
 from headspec.interventions.positions import PositionSets, PositionsLike, resolve_positions
 from headspec.interventions.prompt_pairs import PromptRuns, Prompts
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
-from headspec.lens.capture import capture
 from headspec.lens.logits import Metric, MetricLike, as_metric
 
 Method = Literal["integrated_gradients", "gradient"]
@@ -104,15 +102,18 @@ def attribute_heads(
     check_choice("direction", direction, get_args(Direction))
     _check_arguments(n_steps, check_sample, site, position_map)
     metric = as_metric(metric)
-    masks = {"attention_mask": attention_mask, "position_map": position_map}
-    runs = run_pair(model, clean, corrupt, direction=direction, **masks)
+    runs = prepare_runs(model, clean, corrupt, direction, attention_mask, position_map)
     sets = resolve_heads(model, heads, site=site, layers=layers)
     places = resolve_positions(positions, runs.base, allowed=runs.allowed)
     owners = example_of_row(model, metric, runs.base)
     with torch.no_grad():
-        replay, target = _open_runs(model, runs, metric, memory_budget=memory_budget)
+        values, target = read_source(
+            model, runs, metric, sets.used_layers, site, memory_budget=memory_budget
+        )
+        replay = Replay(
+            model, runs.base, attention_mask=runs.base_mask, memory_budget=memory_budget
+        )
         base = replay.base(metric)
-        values = _source_values(model, runs, sets.used_layers, site)
     moved = _union(places, runs)
     parts = _attributions(replay, metric, values, method, site=site, moved=moved, n_steps=n_steps)
     by_row = _rows(sets, places, parts, moved, owners, n_examples=len(base))
@@ -169,26 +170,6 @@ def _check_arguments(
             got="position_map=",
             fix="A pattern over other columns would not sum to 1. Use site 'z' instead.",
         )
-
-
-def _open_runs(
-    model: Any, runs: PromptRuns, metric: Metric, *, memory_budget: int
-) -> tuple[Replay, Float[Tensor, " example"]]:
-    """The base run, and the metric of the source run."""
-    source, base = (
-        Replay(model, tokens, attention_mask=mask, memory_budget=memory_budget)
-        for tokens, mask in ((runs.source, runs.source_mask), (runs.base, runs.base_mask))
-    )
-    return base, source.base(metric)
-
-
-def _source_values(
-    model: Any, runs: PromptRuns, layers: Iterable[int], site: Site
-) -> dict[int, Tensor]:
-    """Activations of the source run at the columns of the base run."""
-    sites = [(layer, site) for layer in layers]
-    found = capture(model, runs.source, sites, attention_mask=runs.source_mask)
-    return {layer: runs.aligned(activation) for (layer, _), activation in found.items()}
 
 
 def _union(places: PositionSets, runs: PromptRuns) -> Bool[Tensor, "batch pos"]:

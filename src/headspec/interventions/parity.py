@@ -16,13 +16,11 @@ from headspec.errors import InputError, check_choice
 from headspec.heads import parity_heads
 from headspec.interventions.edit_rows import resolution_of
 from headspec.interventions.edits import Edit, Intervention
-from headspec.interventions.many_sets import measure_many
+from headspec.interventions.paired_runs import Direction
 from headspec.interventions.parity_result import ParityTest
-from headspec.interventions.patching import Direction
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.interventions.split_strength import split_strength
 from headspec.interventions.task_runs import distinct_pairs, named_positions, task_runs
-from headspec.lens.capture import capture
 from headspec.lens.logits import LogitRead, Metric, MetricLike, as_metric
 from headspec.lens.processing import origin_of
 from headspec.tasks.answer_metrics import Kind
@@ -112,14 +110,16 @@ def parity_test(
     where = named_positions(task, positions, runs, direction)
     replay = Replay(model, runs.base, attention_mask=runs.base_mask, memory_budget=memory_budget)
     _check_counts(replay, success, by_degree, n_pairs=task.n_examples)
-    found = capture(model, runs.source, [(layer, "z")], attention_mask=runs.source_mask)
-    other_z = runs.aligned(found[layer, "z"])  # one tensor: each head's contribution is taken once
+    source = Replay(
+        model, runs.source, attention_mask=runs.source_mask, memory_budget=memory_budget
+    )
+    # One tensor for all sets: each head's contribution is taken once.
+    other_z = runs.aligned(source.activation(layer, "z"))
     halves = [(Edit(layer, "z", other_z, tuple(heads), where),) for heads in sets.tolist()]
     everything: Intervention = (Edit(layer, "z", other_z, None, where),)
     rows = measure_both(replay, [*halves, everything, ()], success, by_degree)
-    if direction == "denoise":
-        replay = Replay(model, runs.source, attention_mask=runs.source_mask)
-    clean = measure_both(replay, [()], success, by_degree)
+    clean_run = source if direction == "denoise" else replay
+    clean = measure_both(clean_run, [()], success, by_degree)
     distinct = distinct_pairs(task)
     origin = origin_of(model)
     results = [
@@ -205,10 +205,11 @@ def measure_both(
 ) -> tuple[Float[np.ndarray, "intervention example"], Float[np.ndarray, "intervention example"]]:
     """Two metrics under each intervention; by one set of forward passes if they read alike."""
     if _read_alike(first.read(replay.tokens), second.read(replay.tokens)):
-        both = measure_many(replay, interventions, _Both(first, second))
+        both = replay.measure(interventions, _Both(first, second)).double().numpy()
         n = both.shape[1] // 2
         return both[:, :n], both[:, n:]
-    return measure_many(replay, interventions, first), measure_many(replay, interventions, second)
+    one, other = (replay.measure(interventions, metric).double() for metric in (first, second))
+    return one.numpy(), other.numpy()
 
 
 class _Both:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Int
@@ -14,19 +14,11 @@ from headspec.interventions.edit_rows import gather_effects, measure_changes, ro
 from headspec.interventions.edits import Site
 from headspec.interventions.effects import HeadEffects
 from headspec.interventions.head_sets import HeadsLike, resolve_heads
+from headspec.interventions.paired_runs import Direction, prepare_runs, read_source
 from headspec.interventions.positions import PositionsLike, resolve_positions
-from headspec.interventions.prompt_pairs import (
-    PromptRuns,
-    Prompts,
-    as_tokens,
-    inverse_map,
-    pair_runs,
-)
+from headspec.interventions.prompt_pairs import PromptRuns, Prompts
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
-from headspec.lens.capture import capture
 from headspec.lens.logits import MetricLike, as_metric
-
-Direction = Literal["denoise", "noise"]
 
 
 def patch_heads(
@@ -122,10 +114,7 @@ def patch_heads(
         check_counterparts(positions, runs, direction)
     options = {"memory_budget": memory_budget, "fast": fast}
     with torch.no_grad():
-        source = Replay(model, runs.source, attention_mask=runs.source_mask, **options)
-        values = source_values(source, sets.used_layers, site, runs)
-        target = source.base(metric)
-        del source
+        values, target = read_source(model, runs, metric, sets.used_layers, site, **options)
         replay = Replay(model, runs.base, attention_mask=runs.base_mask, **options)
         base = replay.base(metric)
         interventions = row_interventions(sets, places, site=site, values=values)
@@ -145,32 +134,6 @@ def patch_heads(
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
-
-
-def prepare_runs(
-    model: Any,
-    clean: Prompts,
-    corrupt: Prompts,
-    direction: Direction,
-    attention_mask: Tensor | tuple[Tensor | None, Tensor | None] | None,
-    position_map: Tensor | None,
-) -> PromptRuns:
-    """The base run and the source of activations, whichever direction makes clean.
-
-    Args:
-        model, clean, corrupt, direction, attention_mask, position_map: as in `patch_heads`.
-    """
-    masks = attention_mask if isinstance(attention_mask, tuple) else (attention_mask,) * 2
-    pair = [
-        as_tokens(model, prompts, mask)
-        for prompts, mask in zip((clean, corrupt), masks, strict=True)
-    ]
-    names = ("clean", "corrupt") if direction == "noise" else ("corrupt", "clean")
-    if direction == "denoise":
-        pair = pair[::-1]
-    elif position_map is not None:
-        position_map = inverse_map(position_map, n_pos=pair[0][0].shape[1])
-    return pair_runs(model, pair[0], pair[1], position_map=position_map, names=names)
 
 
 def check_counterparts(positions: PositionsLike, runs: PromptRuns, direction: Direction) -> None:
@@ -200,21 +163,3 @@ def check_counterparts(positions: PositionsLike, runs: PromptRuns, direction: Di
                 fix=f"Positions are columns of the base run, task.{own[1]} here; leave out names "
                 "whose words only one of the prompts has.",
             )
-
-
-def source_values(
-    source: Replay, layers: Iterable[int], site: Site, runs: PromptRuns
-) -> dict[int, Tensor]:
-    """Activations of the source run at the columns of the base run, by layer.
-
-    Args:
-        source: a replay of the source's tokens.
-        layers: which layers.
-        site: which activations.
-        runs: how columns correspond.
-    """
-    if source.is_fast:
-        return {layer: runs.aligned(source.activation(layer, site)) for layer in layers}
-    sites = [(layer, site) for layer in layers]
-    found = capture(source.model, source.tokens, sites, attention_mask=source.attention_mask)
-    return {layer: runs.aligned(found[layer, site]) for layer in layers}

@@ -14,7 +14,7 @@ from headspec.errors import InputError, check_choice
 from headspec.interventions.edit_rows import example_groups, measure_changes, resolution_of
 from headspec.interventions.edits import Edit, Intervention
 from headspec.interventions.head_sets import HeadSets, HeadsLike, resolve_heads
-from headspec.interventions.patching import Direction, prepare_runs, source_values
+from headspec.interventions.paired_runs import Direction, prepare_runs, read_source
 from headspec.interventions.path_effects import PathEffects
 from headspec.interventions.path_runs import (
     Key,
@@ -25,7 +25,7 @@ from headspec.interventions.path_runs import (
     received_by_hooks,
     receiver_edits,
 )
-from headspec.interventions.positions import PositionsLike, resolve_positions
+from headspec.interventions.positions import PositionsLike, one_position_set
 from headspec.interventions.prompt_pairs import Prompts
 from headspec.interventions.receivers import Receiver, ReceiversLike, resolve_receivers
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
@@ -104,14 +104,13 @@ def patch_paths(
     runs = prepare_runs(model, clean, corrupt, direction, attention_mask, position_map)
     sets = resolve_heads(model, senders, site="z", layers=None)
     ends = resolve_receivers(model, receivers)
-    sent_at = _one_set("positions", positions, runs.base, runs.allowed)
-    taken_at = _one_set("receiver_positions", receiver_positions, runs.base, runs.allowed)
+    sent_at = one_position_set(positions, runs.base, allowed=runs.allowed)
+    taken_at = one_position_set(
+        receiver_positions, runs.base, allowed=runs.allowed, name="receiver_positions"
+    )
     options = {"memory_budget": memory_budget, "fast": fast}
     with torch.no_grad():
-        source = Replay(model, runs.source, attention_mask=runs.source_mask, **options)
-        values = source_values(source, sets.used_layers, "z", runs)
-        target = source.base(metric)
-        del source
+        values, target = read_source(model, runs, metric, sets.used_layers, "z", **options)
         replay = Replay(model, runs.base, attention_mask=runs.base_mask, **options)
         base = replay.base(metric)
         blocks = open_blocks(model, n_pos=runs.base.shape[1]) if replay.is_fast else None
@@ -275,19 +274,6 @@ def _chunks(
     for start in range(0, len(rows), size):
         chosen = set(rows[start : start + size])
         yield [pair for pair in pairs if pair[0] in chosen], heads
-
-
-def _one_set(
-    name: str, positions: PositionsLike, tokens: Tensor, allowed: Tensor
-) -> Bool[Tensor, "batch pos"]:
-    found = resolve_positions(positions, tokens, allowed=allowed)
-    if found.by_position:
-        raise InputError(
-            expected=f"{name}= as one set of positions",
-            got=", ".join(found.labels),
-            fix="Call once for each set.",
-        )
-    return allowed if found.where[0] is None else found.where[0]
 
 
 def _parallel(replay: Replay, blocks: Blocks | None) -> Callable[[int], bool]:

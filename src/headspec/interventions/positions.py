@@ -67,6 +67,33 @@ def resolve_positions(
     return PositionSets((_label(positions, n_pos),), (mask,), by_position=False)
 
 
+def one_position_set(
+    positions: Any,
+    tokens: Int[Tensor, "batch pos"],
+    *,
+    allowed: Bool[Tensor, "batch pos"] | None = None,
+    name: str = "positions",
+) -> Bool[Tensor, "batch pos"]:
+    """The mask that `positions` asks for, where one set of positions is wanted.
+
+    Args:
+        positions, tokens, allowed: as in `resolve_positions`.
+        name: of the argument, for the error.
+
+    Raises:
+        InputError: several sets (`"each"`, a dict), or positions that do not exist.
+    """
+    found = resolve_positions(positions, tokens, allowed=allowed)
+    if found.by_position:
+        raise InputError(
+            expected=f"{name}= as one set of positions: a column, columns, a mask, or None for all",
+            got=f"{len(found.where)} sets ({', '.join(found.labels[:4])}, ...)",
+            fix="Call once for each of them.",
+        )
+    where = found.where[0]
+    return torch.ones(tokens.shape, dtype=torch.bool) if where is None else where
+
+
 def _mask(positions: Any, n_rows: int, n_pos: int) -> Tensor:
     if isinstance(positions, Tensor) and positions.dtype == torch.bool:
         if tuple(positions.shape) != (n_rows, n_pos):

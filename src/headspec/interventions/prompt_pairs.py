@@ -201,15 +201,6 @@ def _unpadded(tokens: Tensor, mask: Tensor | None, row: int) -> list[int]:
     return (ids if mask is None else ids[mask[row].cpu().bool()]).tolist()
 
 
-def inverse_map(position_map: Tensor, *, n_pos: int) -> Int[Tensor, "*batch n_pos"]:
-    """A position map seen from the other run, which has `n_pos` columns."""
-    lead, width = position_map.shape[:-1], position_map.shape[-1]
-    found = torch.full((*lead, n_pos + 1), -1)  # one column more for those without counterpart
-    index = torch.where(position_map < 0, n_pos, position_map).cpu().long()
-    found.scatter_(-1, index, torch.arange(width).expand(index.shape))
-    return found[..., :n_pos]
-
-
 def _shown(model: Any, ids: list[int]) -> str:
     if model.tokenizer is None:
         return str(ids)

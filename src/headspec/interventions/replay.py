@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError
+from headspec.heads import check_layer
 from headspec.interventions.base_run import BaseRun
 from headspec.interventions.edits import Intervention, Site, rows_of
-from headspec.interventions.fast_forward import (
-    Stack,
-    bytes_per_row,
-    read_residual,
-    read_stack,
-)
+from headspec.interventions.fast_forward import Stack, bytes_per_row, read_residual, read_stack
 from headspec.interventions.full_forward import read_full
 from headspec.interventions.replay_checks import check_edit, check_tokens, checked_mask
 from headspec.interventions.replay_plan import (
@@ -117,20 +113,20 @@ class Replay:
         Raises:
             InputError: no such layer.
         """
-        if not 0 <= layer < self.n_layers:
-            raise InputError(
-                expected=f"a layer from 0 to {self.n_layers - 1}",
-                got=f"layer {layer}",
-                fix="Layers are counted from 0.",
-            )
+        return self.activations([layer], site)[layer]
+
+    def activations(self, layers: Iterable[int], site: Site) -> dict[int, Tensor]:
+        """Activations of several layers; at most one forward pass for all of them."""
+        layers = tuple(layers)
+        for layer in layers:
+            check_layer(layer, n_layers=self.n_layers)
         if self._run is not None:
-            return self._run.activation(layer, site)
-        if (layer, site) not in self._activations:
-            found = capture(
-                self.model, self.tokens, [(layer, site)], attention_mask=self.attention_mask
-            )
-            self._activations |= found
-        return self._activations[layer, site]
+            return {layer: self._run.activation(layer, site) for layer in layers}
+        missing = [(one, site) for one in layers if (one, site) not in self._activations]
+        if missing:
+            mask = self.attention_mask
+            self._activations |= capture(self.model, self.tokens, missing, attention_mask=mask)
+        return {layer: self._activations[layer, site] for layer in layers}
 
     def read(
         self, interventions: Sequence[Intervention], read: LogitRead, *, grad: bool = False

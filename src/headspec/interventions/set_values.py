@@ -14,14 +14,12 @@ from torch import Tensor
 from headspec.errors import InputError, check_choice
 from headspec.interventions.edit_rows import example_groups, resolution_of
 from headspec.interventions.edits import Edit
-from headspec.interventions.many_sets import measure_many, one_place, run_pair
-from headspec.interventions.patching import Direction
-from headspec.interventions.positions import PositionsLike
+from headspec.interventions.paired_runs import Direction, prepare_runs, read_source
+from headspec.interventions.positions import PositionsLike, one_position_set
 from headspec.interventions.prompt_pairs import Prompts
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
 from headspec.interventions.set_values_result import HeadSetValues
 from headspec.interventions.shapley import antithetic_orders, exact_shapley, sampled_shapley
-from headspec.lens.capture import capture
 from headspec.lens.logits import MetricLike, as_metric
 from headspec.lens.processing import origin_of
 
@@ -90,33 +88,22 @@ def head_set_values(
     """
     check_choice("direction", direction, get_args(Direction))
     metric = as_metric(metric)
-    runs = run_pair(
-        model,
-        clean,
-        corrupt,
-        direction=direction,
-        attention_mask=attention_mask,
-        position_map=position_map,
-    )
-    where = one_place(positions, runs)
+    runs = prepare_runs(model, clean, corrupt, direction, attention_mask, position_map)
+    where = one_position_set(positions, runs.base, allowed=runs.allowed)
     n_heads = model.cfg.n_heads
     masks, orders = _sets(n_heads, sizes, exact_limit, n_samples, seed)
     replay = Replay(model, runs.base, attention_mask=runs.base_mask, memory_budget=memory_budget)
-    replay.activation(layer, "z")  # an unknown layer is an error here
-    found = capture(model, runs.source, [(layer, "z")], attention_mask=runs.source_mask)
-    other_z = runs.aligned(found[layer, "z"])
+    other, target = read_source(model, runs, metric, [layer], "z", memory_budget=memory_budget)
     members = [tuple(np.flatnonzero(mask).tolist()) for mask in masks]
-    edits = [(Edit(layer, "z", other_z, heads, where),) if heads else () for heads in members]
-    values = measure_many(replay, edits, metric)
-    source = Replay(model, runs.source, attention_mask=runs.source_mask)
-    target = measure_many(source, [()], metric)[0]
+    edits = [(Edit(layer, "z", other[layer], heads, where),) if heads else () for heads in members]
+    values = replay.measure(edits, metric).double().numpy()
     shapley, errors = _shapley(masks, values, orders, complete=sizes is None)
     groups = example_groups(metric, runs.groups(metric), n_examples=values.shape[1])
     origin = origin_of(model)
     return HeadSetValues(
         sets=masks,
         values=values,
-        target=target,
+        target=target.double().numpy(),
         shapley_values=shapley,
         shapley_errors=errors,
         exact=orders is None,

@@ -13,11 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
-from headspec.heads import Head
+from headspec.heads import Head, check_layer
 from headspec.interventions.edit_rows import resolution_of, rows_per_example
 from headspec.interventions.edits import Edit, Intervention
 from headspec.interventions.interaction import rounding_of, tested_interaction
-from headspec.interventions.many_sets import measure_many
 from headspec.interventions.prompt_pairs import row_groups
 from headspec.interventions.reference_runs import mean_activations
 from headspec.interventions.replay import MEMORY_BUDGET, Replay
@@ -222,7 +221,7 @@ def _ablate(
             model, run.tokens, [layer], attention_mask=run.mask, counted=run.counted
         )[layer]
     ablated: list[Intervention] = [(Edit(layer, "z", values, heads=heads),) for heads in sets]
-    measured = measure_many(replay, [(), *ablated], run.metric)
+    measured = replay.measure([(), *ablated], run.metric).double().numpy()
     with np.errstate(invalid="ignore"):
         return measured[0], (measured[1:] - measured[0]).mean(1)
 
@@ -267,12 +266,7 @@ def _cell_p(
 def _check(
     model: Any, layer: int, sets: Sequence[HeadSet], tasks: Mapping[str, Any], *, n_random: int
 ) -> None:
-    if not 0 <= layer < model.cfg.n_layers:
-        raise InputError(
-            expected=f"a layer from 0 to {model.cfg.n_layers - 1}",
-            got=str(layer),
-            fix="Layers are counted from 0.",
-        )
+    check_layer(layer, n_layers=model.cfg.n_layers)
     if len(sets) < 2 or not tasks or n_random < 1:
         raise InputError(
             expected="two clusters or more, a task or more, and random relabellings",

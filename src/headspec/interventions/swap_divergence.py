@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError
-from headspec.interventions.positions import resolve_positions
+from headspec.interventions.positions import one_position_set
 from headspec.interventions.replay import Replay
 from headspec.interventions.swap_pairs import Pairing
 from headspec.interventions.swap_values import SwapValues
@@ -39,7 +39,7 @@ def swap_divergences(
             `swap_clusters`. Rows go in parts whose heads' parts fit the budget.
         pairings: the swaps.
     """
-    where = _where(positions, tokens)
+    where = one_position_set(positions, tokens)
     columns, weights = _reads(read_positions, tokens, attention_mask)
     cfg = model.cfg
     bytes_per_row = 4 * tokens.shape[1] * (cfg.n_heads**2 * cfg.d_head + 4 * cfg.d_model)
@@ -69,19 +69,6 @@ def _kl(
     """KL(base || other) in float64, normalised there: rounding then enters by its square."""
     p, q = base.double().log_softmax(-1), other.double().log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1).clamp_min(0)
-
-
-def _where(positions: Any, tokens: Tensor) -> Bool[Tensor, "batch pos"] | None:
-    if positions is None:
-        return None
-    found = resolve_positions(positions, tokens)
-    if found.by_position:
-        raise InputError(
-            expected="one set of positions: a column, columns, a mask, or None for all",
-            got=f"{len(found.where)} sets ({', '.join(found.labels[:4])}, ...)",
-            fix="Call once for each of them.",
-        )
-    return found.where[0]
 
 
 def _reads(

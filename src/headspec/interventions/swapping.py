@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headspec.errors import InputError, check_choice
-from headspec.heads import Head
+from headspec.heads import Head, check_layer
 from headspec.interventions.positions import PositionsLike
 from headspec.interventions.replay import MEMORY_BUDGET
 from headspec.interventions.swap_divergence import rounding_divergence, swap_divergences
@@ -246,12 +246,7 @@ def _named(layer: int, heads: HeadSet) -> tuple[Head, ...]:
 def _check_numbers(
     model: Any, layer: int, sets: Sequence[HeadSet], *, n_random: int, n_pairings: int
 ) -> None:
-    if not 0 <= layer < model.cfg.n_layers:
-        raise InputError(
-            expected=f"a layer from 0 to {model.cfg.n_layers - 1}",
-            got=str(layer),
-            fix="Layers are counted from 0.",
-        )
+    check_layer(layer, n_layers=model.cfg.n_layers)
     if len(sets) != 2:
         raise InputError(
             expected="two clusters",

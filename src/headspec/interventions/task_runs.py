@@ -10,9 +10,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from headspec.errors import InputError
-from headspec.interventions.patching import Direction
-from headspec.interventions.prompt_pairs import PromptRuns, pair_runs
-from headspec.tasks.alignment import invert_map
+from headspec.interventions.paired_runs import Direction, prepare_runs
+from headspec.interventions.prompt_pairs import PromptRuns
 from headspec.tasks.tokenised import TokenisedTask
 
 
@@ -24,17 +23,13 @@ def task_runs(model: Any, task: TokenisedTask, direction: Direction) -> PromptRu
         task: its prompts may differ in length if it has a position map.
         direction: which run is which.
     """
-    clean, corrupt = (
-        (tokens, None if bool(mask.all()) else mask)
-        for tokens, mask in ((task.clean, task.clean_mask), (task.corrupt, task.corrupt_mask))
+    clean_mask, corrupt_mask = (
+        None if bool(mask.all()) else mask for mask in (task.clean_mask, task.corrupt_mask)
     )
-    base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
-    if _same_columns(task):
-        return pair_runs(model, base, source, position_map=None)
-    to_source = task.position_map
-    if direction == "noise":
-        to_source = invert_map(to_source, n_pos=task.clean.shape[1])
-    return pair_runs(model, base, source, position_map=to_source)
+    position_map = None if _same_columns(task) else task.position_map
+    return prepare_runs(
+        model, task.clean, task.corrupt, direction, (clean_mask, corrupt_mask), position_map
+    )
 
 
 def _same_columns(task: TokenisedTask) -> bool:

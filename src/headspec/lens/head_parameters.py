@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from headspec.errors import InputError, UnsupportedArchitectureError
+from headspec.errors import UnsupportedArchitectureError
+from headspec.heads import check_layer
 
 Part = Literal["q", "k", "v", "o"]
 """Which map of a head: to queries, keys, values, or from what it read to the residual stream."""
@@ -33,12 +34,7 @@ def head_parameters(model: Any, layer: int, part: Part) -> list[Tensor]:
         InputError: a layer that the model does not have.
         UnsupportedArchitectureError: projections that are not plain linear layers.
     """
-    if not 0 <= layer < model.cfg.n_layers:
-        raise InputError(
-            expected=f"a layer from 0 to {model.cfg.n_layers - 1}",
-            got=str(layer),
-            fix="Layers are counted from 0.",
-        )
+    check_layer(layer, n_layers=model.cfg.n_layers)
     attention = model.blocks[layer].attn
     if isinstance(getattr(attention, "W_Q", None), torch.nn.Parameter):
         found = _of_hooked_transformer(attention, part)

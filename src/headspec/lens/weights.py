@@ -10,6 +10,7 @@ from torch import Tensor
 
 from headspec.errors import InputError, UnsupportedArchitectureError
 from headspec.head_tensors import HeadWeights, Rotary
+from headspec.heads import check_layer
 from headspec.layouts import LAYOUTS, head_weights_from_tensors
 from headspec.layouts import rotary as rotary_of_config
 from headspec.lens.processing import origin_of
@@ -67,13 +68,7 @@ def head_weights(model: torch.nn.Module, layer: int) -> HeadWeights:
 
 
 def _from_hooked(model: Any, layer: int) -> HeadWeights:
-    n_layers = model.cfg.n_layers
-    if not 0 <= layer < n_layers:
-        raise InputError(
-            expected=f"a layer from 0 to {n_layers - 1}",
-            got=f"layer {layer}",
-            fix="Layers are counted from 0.",
-        )
+    check_layer(layer, n_layers=model.cfg.n_layers)
     is_bridge = hasattr(model, "original_model")
     config = model.original_model.config.to_dict() if is_bridge else {}
     attention = model.blocks[layer].attn

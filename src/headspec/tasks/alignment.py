@@ -181,15 +181,16 @@ def map_activations(
 
 
 def invert_map(
-    position_map: Int[Tensor, "batch pos"], *, n_pos: int
-) -> Int[Tensor, "batch other_pos"]:
+    position_map: Int[Tensor, "*batch pos"], *, n_pos: int
+) -> Int[Tensor, "*batch other_pos"]:
     """For each clean column the corrupt one, -1 for none: the map for noising.
 
     Args:
         position_map: for each corrupt column the clean one.
         n_pos: columns of the clean run.
     """
-    inverse = torch.full((len(position_map), n_pos), -1, dtype=torch.long)
-    rows, columns = (position_map >= 0).nonzero(as_tuple=True)
-    inverse[rows, position_map[rows, columns]] = columns
-    return inverse
+    lead, width = position_map.shape[:-1], position_map.shape[-1]
+    found = torch.full((*lead, n_pos + 1), -1)  # one column more for those without counterpart
+    index = torch.where(position_map < 0, n_pos, position_map).cpu().long()
+    found.scatter_(-1, index, torch.arange(width).expand(index.shape))
+    return found[..., :n_pos]
