@@ -77,9 +77,11 @@ def plot_capability_curves(
             shade_window(figure, panels, i, axis=axis, transition=transition)
     places = {name: panels.names(units.index(unit_of[name])) for name in names}
     for i, name in enumerate(names):
-        figure.add_traces([t.update(places[name]) for t in _chance(series[name], axis, name, i)])
+        figure.add_traces(
+            [t.update(places[name]) for t in chance_traces(series[name], axis, name, i)]
+        )
     for i, name in enumerate(names):
-        figure.add_trace(_curve(series[name], axis, name, i).update(places[name]))
+        figure.add_trace(curve_trace(series[name], axis, name, i).update(places[name]))
     if has_chance:
         dotted = {"color": MUTED, "width": 1, "dash": "dot"}
         figure.add_scatter(x=[None], y=[None], mode="lines", line=dotted, name="chance")
@@ -98,7 +100,7 @@ def _panel_title(unit: str, names: list[str]) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _curve(rows: pd.DataFrame, axis: StepAxis, name: str, index: int) -> go.Scatter:
+def curve_trace(rows: pd.DataFrame, axis: StepAxis, name: str, index: int) -> go.Scatter:
     colour, symbol, _ = category(index)
     se = number_column(rows, "se")
     bars = {"error_y": {"type": "data", "array": se, "thickness": 1, "width": 3}}
@@ -117,7 +119,7 @@ def _curve(rows: pd.DataFrame, axis: StepAxis, name: str, index: int) -> go.Scat
     )
 
 
-def _chance(rows: pd.DataFrame, axis: StepAxis, name: str, index: int) -> list[go.Scatter]:
+def chance_traces(rows: pd.DataFrame, axis: StepAxis, name: str, index: int) -> list[go.Scatter]:
     chance = number_column(rows, "chance")
     if chance is None:
         return []

@@ -1,7 +1,8 @@
 """Colours and the figure template, chosen to be told apart by colour-blind readers.
 
 Categories take the palette of Okabe and Ito with a symbol each, so that colour is never the only
-sign; signed quantities take a blue-to-orange scale whose middle is neutral. `DARK` names the
+sign; signed quantities take a blue-to-orange scale whose middle is neutral; what is in order
+(layers, steps) takes the steps of plasma, which darken evenly. `DARK` names the
 colour that stands for each of these on a dark page.
 
 References:
@@ -39,6 +40,14 @@ DIVERGING = (
     (1.0, "#a63603"),
 )
 
+# fmt: off
+SEQUENTIAL = (
+    "#f48b47", "#eb7556", "#de6164", "#d04e73", "#c03b83", "#ae2891",
+    "#9a169f", "#8109a4", "#6801a6", "#4e03a1", "#2f0595", "#0d0887",
+)
+# fmt: on
+"""From first to last: layers, training steps. The last stands out most, on either page."""
+
 DARK = {
     "#0072B2": "#4fa8e0",
     "#D55E00": "#f0833a",
@@ -64,6 +73,18 @@ DARK = {
     "#f6f6f4": "#20252b",
     "#f5a460": "#b0601f",
     "#a63603": "#ffb877",
+    "#f48b47": "#ab2693",
+    "#eb7556": "#bc3687",
+    "#de6164": "#c9457a",
+    "#d04e73": "#d6556d",
+    "#c03b83": "#e16661",
+    "#ae2891": "#eb7655",
+    "#9a169f": "#f38949",
+    "#8109a4": "#fa9b3c",
+    "#6801a6": "#fcb032",
+    "#4e03a1": "#fdc528",
+    "#2f0595": "#f8dc24",
+    "#0d0887": "#f2f322",
 }
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif'
@@ -154,3 +175,9 @@ def category(index: int) -> tuple[str, str, str]:
     """
     turn, i = divmod(index, len(OKABE_ITO))
     return OKABE_ITO[i], SYMBOLS[(i + turn) % len(SYMBOLS)], TEXT_ON[i]
+
+
+def ordered(index: int, count: int) -> str:
+    """The colour of the index-th of `count` things in order; neighbours share one beyond twelve."""
+    last = len(SEQUENTIAL) - 1
+    return SEQUENTIAL[last if count == 1 else round(index * last / (count - 1))]

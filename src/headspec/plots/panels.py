@@ -14,6 +14,14 @@ LEGEND_LINE = 22
 BAR_HEIGHT = 56
 
 
+def legend_lines(names: Sequence[str], *, width: int) -> int:
+    """Lines that a legend takes: in more than one, every entry is as wide as the widest."""
+    widths = [48 + 6.6 * len(name) for name in names]
+    if not names or sum(widths) <= width:
+        return 1
+    return -(-len(names) // max(1, int(width / max(widths))))
+
+
 @dataclass(frozen=True)
 class Panels:
     """Where the panels of a figure go.
@@ -29,6 +37,8 @@ class Panels:
         left: pixels left of the first column.
         bar: whether a colour bar lies below, for which the footer is made higher.
         share_y: whether only the first column names its y axis.
+        shares: height of each panel as a share of `height`; None: all are alike. The highest
+            panel of a row gives the row its height.
     """
 
     titles: Sequence[str]
@@ -44,6 +54,7 @@ class Panels:
     left: int = 68
     bar: bool = False
     share_y: bool = False
+    shares: Sequence[float] | None = None
 
     def axis(self, kind: str, index: int) -> str:
         """The layout key of a panel's axis: `xaxis`, `xaxis2`, ..."""
@@ -64,9 +75,16 @@ class Panels:
 
     def _inner(self, *, narrow: bool = False) -> int:
         """Pixels from the top of the first row to the bottom of the last."""
+        heights = self._heights(narrow=narrow)
+        return sum(heights) + (len(heights) - 1) * self.gap
+
+    def _heights(self, *, narrow: bool = False) -> list[int]:
+        """Pixels of each row."""
         columns = min(self.narrow_columns if narrow else self.columns, len(self.titles))
-        rows = -(-len(self.titles) // columns)
-        return rows * (self.narrow_height if narrow else self.height) + (rows - 1) * self.gap
+        height = self.narrow_height if narrow else self.height
+        shares = self.shares or [1.0] * len(self.titles)
+        starts = range(0, len(shares), columns)
+        return [round(height * max(shares[start : start + columns])) for start in starts]
 
     def below(self, *, narrow: bool = False) -> float:
         """Where the colour bar's upper edge lies under the panels, in shares of their height."""
@@ -75,7 +93,7 @@ class Panels:
     def layout(self, *, narrow: bool = False) -> dict:
         """Height, margins, legend and axis domains as a layout (part)."""
         columns = min(self.narrow_columns if narrow else self.columns, len(self.titles))
-        height = self.narrow_height if narrow else self.height
+        heights = self._heights(narrow=narrow)
         lines = self.narrow_legend_lines if narrow else self.legend_lines
         inner = self._inner(narrow=narrow)
         footer = self.footer + (BAR_HEIGHT if self.bar else 0)
@@ -97,10 +115,10 @@ class Panels:
             layout["coloraxis"] = {"colorbar": {"y": -self.below(narrow=narrow)}}
         for i in range(len(self.titles)):
             row, column = divmod(i, columns)
-            high = 1 - row * (height + self.gap) / inner
+            high = 1 - (sum(heights[:row]) + row * self.gap) / inner
             left = column * (width + gap)
             layout[self.axis("x", i)] = {"domain": [left, min(1.0, left + width)]}
-            layout[self.axis("y", i)] = {"domain": [max(0.0, high - height / inner), high]}
+            layout[self.axis("y", i)] = {"domain": [max(0.0, high - heights[row] / inner), high]}
         return layout
 
     def figure(

@@ -90,7 +90,7 @@ def plot_metric_timeline(
         figure.add_trace(trace.update(panels.names(i)))
         if transition is not None:
             shade_window(figure, panels, i, axis=axis, transition=transition)
-    bands = {band[2] for band in map(_null_band, series.values()) if band}
+    bands = {band[2] for band in map(null_band, series.values()) if band}
     figure.add_traces(_legend(kinds, bands, alpha=alpha))
     if transition is not None:
         figure.add_traces(window_entry(transition))
@@ -105,7 +105,7 @@ def _metrics(rows: pd.DataFrame) -> list[str]:
     return [name for name in METRICS if name in found] + [n for n in found if n not in METRICS]
 
 
-def _null_band(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str] | None:
+def null_band(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str] | None:
     """Lower edge, upper edge and name of the band; None where the metric has no null."""
     for lower, upper, words in _BANDS:
         low, high = number_column(rows, lower), number_column(rows, upper)
@@ -120,7 +120,7 @@ def _null_band(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str] | None:
 def _null_traces(rows: pd.DataFrame, axis: StepAxis, name: str) -> list[go.Scatter]:
     """The null's band and mean, to be drawn first."""
     mean = number_column(rows, "null_mean")
-    band = _null_band(rows)
+    band = null_band(rows)
     steps = rows["step"].to_numpy()
     traces = []
     if band is not None:

@@ -25,8 +25,8 @@ def metric_words(metric: str) -> tuple[str, str]:
 
 
 def capability_name(metric: str) -> str:
-    """A capability's name as read by people: `decimal_comparison` is decimal comparison."""
-    return metric.replace("_", " ")
+    """A capability's name as read by people: `lambada_openai.acc` is lambada openai acc."""
+    return metric.replace("_", " ").replace(".", " ")
 
 
 def capability_unit(metric: str, rows: pd.DataFrame) -> str:
