@@ -1,4 +1,5 @@
 from . import results as results
+from .checkpoints.checkpoint import Checkpoint as Checkpoint
 from .checkpoints.micro import capability_curve as capability_curve
 from .checkpoints.micro import head_score_curve as head_score_curve
 from .checkpoints.micro import held_out_tokens as held_out_tokens
@@ -9,7 +10,6 @@ from .checkpoints.micro_tasks import repeat_symbols as repeat_symbols
 from .checkpoints.micro_tasks import repeated_tokens as repeated_tokens
 from .checkpoints.micro_tasks import sample_additions as sample_additions
 from .checkpoints.micro_tasks import sample_comparisons as sample_comparisons
-from .checkpoints.suite import Checkpoint as Checkpoint
 from .checkpoints.suite import CheckpointSuite as CheckpointSuite
 from .checkpoints.suite import open_suite as open_suite
 from .errors import CheckpointError as CheckpointError
@@ -59,6 +59,7 @@ from .interventions.swap_result import swap_word as swap_word
 from .interventions.swapping import swap_clusters as swap_clusters
 from .interventions.weight_swaps import swapped_weights as swapped_weights
 from .layouts import LAYOUTS as LAYOUTS
+from .layouts import MATRICES as MATRICES
 from .layouts import Layout as Layout
 from .lens.logits import LogitRead as LogitRead
 from .lens.logits import Metric as Metric
@@ -88,8 +89,10 @@ from .report import write_report as write_report
 from .results.provenance import Provenance as Provenance
 from .series.changepoints import Changepoints as Changepoints
 from .series.changepoints import changepoints as changepoints
+from .series.correlation import correlate_rates as correlate_rates
 from .series.emergence import Emergence as Emergence
 from .series.emergence import emergence_step as emergence_step
+from .series.rate_correlations import RateCorrelations as RateCorrelations
 from .series.sigmoid import SigmoidFit as SigmoidFit
 from .series.sigmoid import fit_sigmoid as fit_sigmoid
 from .series.transition_tables import find_transitions as find_transitions

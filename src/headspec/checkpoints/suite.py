@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import pandas as pd
 from torch import Tensor
 
 from headspec import layouts
+from headspec.checkpoints.checkpoint import Checkpoint
 from headspec.checkpoints.hub import HubSource
 from headspec.checkpoints.integrity import verify_source
 from headspec.checkpoints.naming import in_order, match_names, no_match
@@ -147,6 +147,50 @@ class CheckpointSuite:
             config, layer, tensors, model=self.name, step=int(step)
         )
 
+    def layer_matrices(self, step: int, layer: int) -> dict[str, Tensor]:
+        """The matrices of one layer by role, `[d_in d_out]` (x @ W), reading only these tensors.
+
+        Unprocessed and in the stored dtype. Q, K and V are cut out of a fused matrix, heads in
+        order: statistics of the fused one are not theirs.
+
+        Args:
+            step: training step.
+            layer: layer index from 0.
+
+        Returns:
+            `"q" "k" "v" "o" "mlp_in"`, `"mlp_gate"` where the MLP is gated, `"mlp_out"`.
+
+        Raises:
+            StepNotFoundError: the suite has no such step.
+            CheckpointError: files or tensors are missing or damaged.
+            UnsupportedArchitectureError: no layout is known, or not for MLPs.
+
+        Example:
+            >>> import headspec as hs
+            >>> hs.open_suite("micro").layer_matrices(0, 1)["mlp_in"].shape
+            torch.Size([96, 384])
+        """
+        config = self.config(step)
+        names = layouts.layer_matrix_names(config, layer, self.source.weight_map(step)).values()
+        tensors = self.source.read(step, names)
+        return layouts.layer_matrices_from_tensors(config, layer, tensors)
+
+    def embedding_matrices(self, step: int) -> dict[str, Tensor]:
+        """The embeddings by their role, reading only these tensors.
+
+        Args:
+            step: training step.
+
+        Returns:
+            `"embed" [d_vocab d_model]`, `"unembed" [d_model d_vocab]` (where it is tied: the
+            embedding, transposed), and where there are such tables `"pos_embed" [n_positions
+            d_model]` and `"token_type_embed" [n_types d_model]`. Raises as `layer_matrices`.
+        """
+        config = self.config(step)
+        names = set(layouts.embedding_names(config, self.source.weight_map(step)).values())
+        tensors = self.source.read(step, names)
+        return layouts.embedding_matrices_from_tensors(config, tensors)
+
     def matrices(self, step: int, pattern: str | re.Pattern[str]) -> dict[str, Tensor]:
         """Named matrices, as stored, reading only these.
 
@@ -251,50 +295,3 @@ class CheckpointSuite:
 
     def __repr__(self) -> str:
         return f"CheckpointSuite({self.name!r}, steps {self.steps[0]} to {self.steps[-1]})"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One step of a suite: what a measure is given.
-
-    Attributes:
-        suite: the suite.
-        step: training step.
-        previous: the step before it among those that are swept, if any.
-    """
-
-    suite: CheckpointSuite
-    step: int
-    previous: Checkpoint | None = None
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """config.json of this step."""
-        return self.suite.config(self.step)
-
-    @property
-    def n_layers(self) -> int:
-        """Number of layers."""
-        return layouts.n_layers(self.config)
-
-    @property
-    def n_heads(self) -> int:
-        """Number of query heads in a layer."""
-        return layouts.n_heads(self.config)
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The suite's tokenizer."""
-        return self.suite.tokenizer
-
-    def head_weights(self, layer: int) -> HeadWeights:
-        """The attention heads of one layer; see `CheckpointSuite.head_weights`."""
-        return self.suite.head_weights(self.step, layer)
-
-    def matrices(self, pattern: str | re.Pattern[str]) -> dict[str, Tensor]:
-        """Named matrices; see `CheckpointSuite.matrices`."""
-        return self.suite.matrices(self.step, pattern)
-
-    def model(self, **kwargs: Any) -> Any:
-        """A hooked model; see `CheckpointSuite.model`."""
-        return self.suite.model(self.step, **kwargs)

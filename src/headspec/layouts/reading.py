@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from numbers import Integral
 from typing import Any
 
 from torch import Tensor
 
-from headspec.errors import CheckpointError, InputError
 from headspec.head_tensors import HeadWeights
 from headspec.layouts.configs import Dimensions, dimensions, layout, rotary
+from headspec.layouts.finding import check_layer, check_present, check_shape, model_prefix
 from headspec.layouts.table import Layout
 
 
@@ -43,24 +42,12 @@ def head_tensor_names(
         >>> sorted(head_tensor_names(config, 0, names))
         ['o', 'qkv']
     """
-    row, sizes = layout(config), dimensions(config)
-    if not isinstance(layer, Integral) or not 0 <= layer < sizes.n_layers:
-        raise InputError(
-            expected=f"a layer from 0 to {sizes.n_layers - 1}",
-            got=f"layer {layer!r}",
-            fix="Layers are counted from 0.",
-        )
+    row = layout(config)
+    check_layer(config, layer)
     inside = _names_inside_module(row, config)
-    module = _find_module(row, layer, inside, available)
+    module = model_prefix(row, layer, available) + row.module.format(layer=layer)
     names = {role: f"{module}.{name}" for role, name in inside.items()}
-    missing = [name for name in names.values() if name not in available]
-    if missing:
-        raise CheckpointError(
-            expected=f"tensors {', '.join(names.values())}",
-            got=f"a checkpoint without {', '.join(missing)}",
-            fix="Check that all shards are there and that config.json belongs to these weights "
-            "(attention_bias says whether there are biases).",
-        )
+    check_present(names.values(), available, hint=" (attention_bias says whether there are biases)")
     return names
 
 
@@ -95,15 +82,9 @@ def head_weights_from_tensors(
     """
     row, sizes = layout(config), dimensions(config)
     names = head_tensor_names(config, layer, tensors.keys())
-    shapes = _expected_shapes(row, sizes)
+    shapes = attention_shapes(row, sizes)
     for role, name in names.items():
-        found = tuple(tensors[name].shape)
-        if found != shapes[role]:
-            raise CheckpointError(
-                expected=f"{name} of shape {list(shapes[role])}",
-                got=f"shape {list(found)}",
-                fix=f"The config says {sizes}; check that it belongs to these weights.",
-            )
+        check_shape(name, tensors[name], shapes[role], sizes=sizes)
     parts = _split({role: tensors[name] for role, name in names.items()}, row, sizes)
     return HeadWeights(
         **parts,
@@ -129,29 +110,8 @@ def _names_inside_module(row: Layout, config: Mapping[str, Any]) -> dict[str, st
     return inside
 
 
-def _find_module(
-    row: Layout, layer: int, inside: Mapping[str, str], available: Collection[str]
-) -> str:
-    module = row.module.format(layer=layer)
-    anchor = f"{module}.{next(iter(inside.values()))}"
-    found = [name for name in available if name == anchor or name.endswith(f".{anchor}")]
-    if len(found) == 1:
-        return found[0].removesuffix(anchor) + module
-    if found:
-        raise CheckpointError(
-            expected=f"one tensor called {anchor}, under any prefix",
-            got=", ".join(sorted(found)),
-            fix="Give the tensors of one model only.",
-        )
-    some = ", ".join(sorted(available)[:3])
-    raise CheckpointError(
-        expected=f"a tensor called {anchor}, under any prefix",
-        got=f"{len(available)} tensors without it, such as {some}" if some else "no tensors",
-        fix="Check that all shards are there and that config.json belongs to these weights.",
-    )
-
-
-def _expected_shapes(row: Layout, sizes: Dimensions) -> dict[str, tuple[int, ...]]:
+def attention_shapes(row: Layout, sizes: Dimensions) -> dict[str, tuple[int, ...]]:
+    """Role of a stored attention tensor to its shape in the file."""
     width, kv_width = sizes.n_heads * sizes.d_head, sizes.n_kv_heads * sizes.d_head
     out_in = {
         "qkv": (3 * width, sizes.d_model),
@@ -176,7 +136,7 @@ def _split(found: Mapping[str, Tensor], row: Layout, sizes: Dimensions) -> dict[
     stored = {k: v.T if row.transposed and v.ndim == 2 else v for k, v in found.items()}
     parts: dict[str, Any] = {}
     for end, kind in (("", "W"), ("_bias", "b")):
-        for role, rows in _rows_by_head(stored, end, row, sizes).items():
+        for role, rows in rows_by_head(stored, end, row, sizes).items():
             parts[f"{kind}_{role.upper()}"] = rows.transpose(1, 2) if kind == "W" else rows
     parts["W_O"] = stored["o"].unflatten(1, (sizes.n_heads, sizes.d_head)).permute(1, 2, 0)
     parts["b_O"] = stored.get("o_bias")
@@ -188,7 +148,7 @@ def _split(found: Mapping[str, Tensor], row: Layout, sizes: Dimensions) -> dict[
     return parts
 
 
-def _rows_by_head(
+def rows_by_head(
     stored: Mapping[str, Tensor], end: str, row: Layout, sizes: Dimensions
 ) -> dict[str, Tensor]:
     """Rows of q, k, v as `[head, d_head, ...]`; `end` is "" for matrices, "_bias" for biases."""

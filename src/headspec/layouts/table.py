@@ -1,4 +1,4 @@
-"""One row per architecture: where the attention tensors are called what, and how they lie.
+"""One row per architecture: what its matrices are called, and how they lie.
 
 The table is open. An architecture that names its tensors like a known one needs one line:
 
@@ -9,13 +9,13 @@ The table is open. An architecture that names its tensors like a known one needs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one architecture stores the attention weights of a layer.
+    """How one architecture stores the weights of a layer, and its embeddings.
 
     Attributes:
         module: the attention module below the model's own prefix, with `{layer}` in it.
@@ -34,6 +34,14 @@ class Layout:
         rotary_fraction: fraction of each head that is rotated where the config does not say;
             None where the architecture always rotates whole heads, whatever the config says.
         head_dim: d_head where the config does not say; None means hidden size / heads.
+        mlp: `"mlp_in" "mlp_out"`, and `"mlp_gate"` where the MLP is gated, to the tensor's name
+            below the model's own prefix, with `{layer}` in it and without `.weight`. Empty where
+            only attention heads are described.
+        embeddings: `"embed" "unembed"`, and `"pos_embed" "token_type_embed"` where there are such
+            tables, to the tensor's name under any prefix, without `.weight`; several where it
+            depends on the version that saved it.
+        tied: whether the unembedding is the embedding, transposed, where the config does not say
+            (`tie_word_embeddings`).
     """
 
     module: str
@@ -47,6 +55,9 @@ class Layout:
     rotary: bool = True
     rotary_fraction: float | None = None
     head_dim: int | None = None
+    mlp: Mapping[str, str] = field(default_factory=dict)
+    embeddings: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    tied: bool = False
 
 
 _LLAMA_NAMES = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj"}
@@ -66,6 +77,12 @@ def _llama(
         o_bias=o_bias,
         qk_norm=qk_norm,
         head_dim=head_dim,
+        mlp={
+            "mlp_in": "layers.{layer}.mlp.up_proj",
+            "mlp_gate": "layers.{layer}.mlp.gate_proj",
+            "mlp_out": "layers.{layer}.mlp.down_proj",
+        },
+        embeddings={"embed": "embed_tokens", "unembed": "lm_head"},
     )
 
 
@@ -78,6 +95,11 @@ LAYOUTS: dict[str, Layout] = {
         o_bias="config",
         attention_bias=True,
         rotary_fraction=0.25,
+        mlp={
+            "mlp_in": "layers.{layer}.mlp.dense_h_to_4h",
+            "mlp_out": "layers.{layer}.mlp.dense_4h_to_h",
+        },
+        embeddings={"embed": "embed_in", "unembed": ("embed_out", "lm_head")},
     ),
     "gpt2": Layout(
         module="h.{layer}.attn",
@@ -87,6 +109,9 @@ LAYOUTS: dict[str, Layout] = {
         qkv_bias="always",
         o_bias="always",
         rotary=False,
+        mlp={"mlp_in": "h.{layer}.mlp.c_fc", "mlp_out": "h.{layer}.mlp.c_proj"},
+        embeddings={"embed": "wte", "unembed": "lm_head", "pos_embed": "wpe"},
+        tied=True,
     ),
     "llama": _llama(),
     "mistral": _llama(qkv_bias="never", o_bias="never"),
@@ -100,6 +125,17 @@ LAYOUTS: dict[str, Layout] = {
         qkv_bias="always",
         o_bias="always",
         rotary=False,
+        mlp={
+            "mlp_in": "encoder.layer.{layer}.intermediate.dense",
+            "mlp_out": "encoder.layer.{layer}.output.dense",
+        },
+        embeddings={
+            "embed": "embeddings.word_embeddings",
+            "unembed": "cls.predictions.decoder",
+            "pos_embed": "embeddings.position_embeddings",
+            "token_type_embed": "embeddings.token_type_embeddings",
+        },
+        tied=True,
     ),
 }
 """Layout of every supported architecture, by `model_type` of its config.json."""

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from headspec.checkpoints.suite import Checkpoint
+from headspec.checkpoints.checkpoint import Checkpoint
 from headspec.errors import InputError
 from headspec.head_tensors import HeadWeights
 from headspec.results import tidy

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from headspec.checkpoints.suite import Checkpoint
+from headspec.checkpoints.checkpoint import Checkpoint
 from headspec.errors import InputError
 from headspec.heads import layer_heads
 from headspec.interventions.parity import Direction, parity_test
