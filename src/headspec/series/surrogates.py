@@ -1,0 +1,57 @@
+"""Curves that change as one curve does, but not when it does: draws for a null distribution."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from headspec.errors import InputError, check_choice
+
+Null = Literal["phase_randomised", "circular_shift", "permutation"]
+
+
+def surrogates(
+    values: Float[np.ndarray, "*series interval"],
+    *,
+    null: Null = "phase_randomised",
+    n_null: int = 2000,
+    seed: int = 0,
+) -> Float[np.ndarray, "*series draw interval"]:
+    """Draws of one or several series that keep their autocorrelation and lose their place.
+
+    Several series get the same random numbers, so that what they have in common stays (Prichard
+    and Theiler 1994): a null that leaves correlated series correlated.
+
+    * `"phase_randomised"`: the Fourier amplitudes stay, a random phase is added to each frequency
+      (Theiler et al. 1992). Exact for stationary normal series that close on themselves.
+    * `"circular_shift"`: the series moved along itself, the end joined to the beginning; all
+      shifts, in order, the series itself first. Keeps the values; p is never below 1 / intervals.
+    * `"permutation"`: the values in random order. Keeps no autocorrelation: for comparison only.
+
+    Args:
+        values: the series, evenly placed: intervals count as neighbours whatever their width.
+        null: which draws.
+        n_null: how many; `"circular_shift"` gives one an interval.
+        seed: of the draws.
+
+    Raises:
+        InputError: fewer than one draw.
+    """
+    check_choice("null", null, get_args(Null))
+    if n_null < 1:
+        raise InputError(expected="n_null of 1 or more", got=f"{n_null}", fix="Use 2000.")
+    n = values.shape[-1]
+    if null == "circular_shift":
+        places = (np.arange(n)[None] - np.arange(n)[:, None]) % n
+        return values[..., places]
+    rng = np.random.default_rng(seed)
+    if null == "permutation":
+        return values[..., rng.permuted(np.tile(np.arange(n), (n_null, 1)), axis=1)]
+    phases = rng.uniform(0, 2 * np.pi, (n_null, n // 2 + 1))
+    phases[:, 0] = 0.0
+    if n % 2 == 0:  # the highest frequency of an even number has a sign only
+        phases[:, -1] = np.pi * rng.integers(0, 2, n_null)
+    spectrum = np.fft.rfft(values, axis=-1)[..., None, :] * np.exp(1j * phases)
+    return np.fft.irfft(spectrum, n=n, axis=-1)
