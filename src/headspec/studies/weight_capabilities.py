@@ -1,0 +1,224 @@
+"""What models come to do, and when: the capability half of the study of weight statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from headspec.errors import InputError
+from headspec.results import tidy
+from headspec.series.emergence import emergence_step
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A capability that the study follows.
+
+    Attributes:
+        name: of the curve, as `capability_curves` gives it.
+        source: metric of the capability frame that it is made of.
+        chance: its value without the ability; None where that is not known beforehand.
+        continuous: name of the continuous curve of the same ability, for a thresholded one.
+        turn: how the source is turned so that more is better: as it is, `"minus"` (a loss), or
+            `"minus_log"` (a perplexity, which becomes the mean log probability in nats).
+    """
+
+    name: str
+    source: str
+    chance: float | None = None
+    continuous: str | None = None
+    turn: str = "as_is"
+
+
+EMBEDDED = (
+    Tracked("decimal_accuracy", "decimal_accuracy", 0.5, "decimal_log_prob_difference"),
+    Tracked("decimal_log_prob_difference", "decimal_log_prob_difference", 0.0),
+    Tracked("version_accuracy", "version_accuracy", 0.5, "version_log_prob_difference"),
+    Tracked("version_log_prob_difference", "version_log_prob_difference", 0.0),
+    Tracked("addition_accuracy", "addition_accuracy", 1 / 90, "addition_log_prob"),
+    Tracked("addition_log_prob", "addition_log_prob"),
+    Tracked("induction_gain", "induction_gain", 0.0),
+    Tracked("prose_log_prob", "prose_loss", turn="minus"),
+)
+"""What the embedded suite was trained to do. By chance half of the comparisons are right, picking
+either number, and one sum in 90, always answering the most frequent one."""
+
+PYTHIA = (
+    Tracked("lambada_openai.acc", "lambada_openai.acc", 0.0, "lambada_openai.log_prob"),
+    Tracked("lambada_openai.log_prob", "lambada_openai.ppl", turn="minus_log"),
+    Tracked("sciq.acc", "sciq.acc", 0.25),
+    Tracked("arc_easy.acc", "arc_easy.acc", 0.25),
+    Tracked("piqa.acc", "piqa.acc", 0.5),
+    Tracked("arc_challenge.acc_norm", "arc_challenge.acc_norm", 0.25),
+    Tracked("winogrande.acc", "winogrande.acc", 0.5),
+    Tracked("logiqa.acc", "logiqa.acc", 0.25),
+)
+"""Evaluations of Pythia that were published at every step, with what guessing gives. Left out: wsc,
+104 sentences of which 63 % have one answer, so that chance depends on which one is preferred."""
+
+_KEYS = ["model", "metric"]
+
+
+def capability_curves(frame: pd.DataFrame, tracked: Sequence[Tracked]) -> pd.DataFrame:
+    """The tracked capabilities, turned so that more is better.
+
+    Args:
+        frame: tidy rows of one model or several: of `headspec.capability_curve`, or of
+            `headspec.load_pythia_evals`.
+        tracked: which, such as `EMBEDDED` or `PYTHIA`. Those that the frame lacks are left out.
+
+    Returns:
+        Tidy rows with `se` and `chance`.
+
+    Raises:
+        InputError: the frame has none of them.
+    """
+    parts = []
+    for one in tracked:
+        rows = frame.loc[frame["metric"] == one.source, ["model", "step", "value", "n", "se"]]
+        value, se = rows["value"], rows["se"]
+        if one.turn == "minus":
+            value = -value
+        elif one.turn == "minus_log":
+            value, se = -np.log(value), se / value
+        parts.append(rows.assign(metric=one.name, value=value, se=se, chance=one.chance))
+    curves = pd.concat(parts, ignore_index=True)
+    if curves.empty:
+        raise InputError(
+            expected=f"some of the metrics {', '.join(one.source for one in tracked)}",
+            got=f"{sorted(set(frame['metric']))[:8]}",
+            fix="Name the capabilities of this frame in tracked=...",
+        )
+    curves["chance"] = curves["chance"].astype(float)
+    return tidy(curves.sort_values(by="step", kind="stable", ignore_index=True))
+
+
+def emergence_table(
+    curves: pd.DataFrame, tracked: Sequence[Tracked], *, alpha: float = 0.05
+) -> pd.DataFrame:
+    """When each capability of each model leaves chance, changes most, and whether it declines.
+
+    Args:
+        curves: of `capability_curves`.
+        tracked: what they are.
+        alpha: rate of false emergence of each curve, and of false decline.
+
+    Returns:
+        One tidy row a model and capability, as `Emergence.to_frame` gives it (`status` is
+        `"not asked"` where no chance is known), with `capability`; `rise_before`, `rise_after`,
+        `rise`: the neighbouring steps with the largest rise; `continuous`: the continuous curve
+        of the same ability, with `continuous_before`, `continuous_after`; and of the decline from
+        the best step: `best`, `best_step`, `last`, `lost_share` of all that was gained, `p_decline`
+        (one-sided, by the standard errors of both, times the number of steps that could have been
+        best).
+
+    What it does not show: that something began at `step`. Chance is left when errors are small
+    enough to see it, which is earlier on a larger test; a thresholded measure leaves chance later
+    than a continuous one of the same ability (Schaeffer et al. 2023, arXiv:2304.15004).
+    """
+    parts = {key: part.reset_index(drop=True) for key, part in curves.groupby(_KEYS, sort=False)}
+    rows = []
+    for one, model in product(tracked, curves["model"].unique()):
+        part = parts.get((model, one.name))
+        if part is None:
+            continue
+        row = {"model": model, "metric": f"{one.name}.emergence", "status": "not asked"}
+        if one.chance is not None:
+            found = emergence_step(part, one.name, chance=one.chance, se="se", alpha=alpha)
+            row |= found.to_frame().iloc[0].to_dict()
+        row |= {"capability": one.name, "continuous": one.continuous}
+        row["rise_before"], row["rise_after"], row["rise"] = _largest_rise(part)
+        if (other := parts.get((model, one.continuous))) is not None:
+            row["continuous_before"], row["continuous_after"], _ = _largest_rise(other)
+        rows.append(row | _decline(part))
+    table = tidy(rows)
+    whole = [name for name in table.columns if name.endswith(("step", "before", "after"))]
+    return table.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _largest_rise(part: pd.DataFrame) -> tuple[int, int, float]:
+    rises = np.diff(part["value"].to_numpy(float))
+    at = int(rises.argmax())
+    steps = part["step"].tolist()
+    return steps[at], steps[at + 1], float(rises[at])
+
+
+def _decline(part: pd.DataFrame) -> dict[str, object]:
+    """Whether the last value lies below the best one by more than errors explain."""
+    values, errors = part["value"].to_numpy(float), part["se"].to_numpy(float)
+    best = int(values.argmax())
+    spread = float(np.hypot(errors[best], errors[-1]))
+    gap = float(values[best] - values[-1])
+    p = float(norm.sf(gap / spread)) if spread > 0 else float(gap <= 0)
+    return {
+        "best": values[best],
+        "best_step": part["step"].tolist()[best],
+        "last": values[-1],
+        "lost_share": gap / np.ptp(values) if gap else 0.0,
+        "p_decline": min(1.0, p * (len(part) - 1)),
+    }
+
+
+def describe_capabilities(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]:
+    """Sentences on when capabilities emerge, and a sentence on every decline.
+
+    Args:
+        table: of `emergence_table`.
+        alpha: rate of false decline to accept, over all rows (Bonferroni).
+    """
+    sentences = []
+    for capability, part in table.groupby("capability", sort=False):
+        rows = [row for row in part.to_dict("records") if row["status"] != "not asked"]
+        if rows:
+            sentences.append(
+                f"{_named(capability)}: {_grouped(rows, _when)}; largest rise from step "
+                f"{_grouped(rows, _rise)}."
+            )
+    level = alpha / max(len(table), 1)
+    for row in table.loc[table["p_decline"] <= level].to_dict("records"):
+        sentences.append(
+            f"Late decline: {_named(row['capability'])} of {_short(row['model'])} falls from "
+            f"{row['best']:.3f} at step {row['best_step']} to {row['last']:.3f} at the last step, "
+            f"{row['lost_share']:.0%} of its range (p = {row['p_decline']:.2g})."
+        )
+    return sentences
+
+
+_STATES = {
+    "at_first_step": "above chance from the first step on",
+    "never": "never clearly above chance",
+    "lost": "above chance on the way, not at the end",
+}
+
+
+def _when(row: dict) -> str:
+    if row["status"] == "emerged":
+        return f"leaves chance between steps {row['step_before']} and {row['step']}"
+    return _STATES[row["status"]]
+
+
+def _rise(row: dict) -> str:
+    return f"{row['rise_before']} to {row['rise_after']}"
+
+
+def _grouped(rows: list[dict], words: Callable[[dict], str]) -> str:
+    """What is said of each model, said once of those that share it."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        said.setdefault(words(row), []).append(_short(row["model"]))
+    if len(said) == 1 and len(rows) > 1:
+        return f"{next(iter(said))} (all {len(rows)} models)"
+    return ", ".join(f"{text} ({', '.join(models)})" for text, models in said.items())
+
+
+def _named(capability: object) -> str:
+    return str(capability).replace("_", " ")
+
+
+def _short(model: object) -> str:
+    return str(model).rsplit("/", 1)[-1]

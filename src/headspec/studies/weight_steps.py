@@ -1,0 +1,77 @@
+"""Which checkpoints the study of weight statistics looks at, and how much they are to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from headspec.checkpoints.suite import CheckpointSuite
+
+PUBLISHED_STEPS = (
+    *(0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000),
+    *(2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000, 143_000),
+)
+"""The study's twenty log-spaced steps of Pythia."""
+
+
+def choose_common_steps(
+    available: Sequence[int], measured: Sequence[int]
+) -> tuple[tuple[int, ...], str]:
+    """Steps that have both weights and capabilities, and a sentence on how they were chosen.
+
+    A suite as long as Pythia is looked at on the study's twenty log-spaced steps. Where one of them
+    has no weights or no capabilities, the common step nearest on the log axis takes its place, so
+    that no capability is interpolated; two steps may share a stand-in. A suite that ends earlier
+    (the embedded one) is looked at on all common steps.
+
+    Args:
+        available: steps with weights, ascending.
+        measured: steps with capabilities.
+
+    Returns:
+        The steps, ascending, and the sentence.
+
+    Raises:
+        StepNotFoundError: never; with no common step the tuple is empty.
+
+    Example:
+        >>> choose_common_steps((0, 1, 4, 16), (0, 4, 16, 64))[0]
+        (0, 4, 16)
+    """
+    common = sorted(set(available) & set(measured))
+    if not common or common[-1] < PUBLISHED_STEPS[-1] / 2:
+        return tuple(common), f"All {len(common)} steps with weights and capabilities are used."
+    logs = np.log1p(common)
+    chosen = {
+        step: common[int(np.abs(logs - math.log1p(step)).argmin())] for step in PUBLISHED_STEPS
+    }
+    steps = tuple(sorted(set(chosen.values())))
+    inexact = {step: stand_in for step, stand_in in chosen.items() if step != stand_in}
+    words = f"{len(chosen) - len(inexact)} of the study's {len(chosen)} steps are in both"
+    if inexact:
+        pairs = ", ".join(f"{step} → {stand_in}" for step, stand_in in inexact.items())
+        words += f"; the nearest common ones stand for the others ({pairs})"
+    return steps, f"{words}: {len(steps)} different steps."
+
+
+def matrix_bytes(suite: CheckpointSuite, step: int) -> int:
+    """Bytes of all matrices of one step, read from the files' headers alone.
+
+    What a sweep of `WeightMeasure` reads of every step, about: from the Hub the first time, from
+    the cache afterwards. Buffers (masks) and vectors are not read.
+
+    Args:
+        suite: the checkpoints.
+        step: one of its steps.
+    """
+    source = suite.source
+    total = 0
+    for file in source.weight_files(step):
+        if not file.endswith(".safetensors"):  # read whole, whatever is asked for
+            total += source.files(step)[file].size
+            continue
+        specs = source.header(step, file).tensors.values()
+        total += sum(spec.stop - spec.start for spec in specs if len(spec.shape) == 2)
+    return total
