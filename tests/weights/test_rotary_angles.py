@@ -57,3 +57,13 @@ def test_the_pairings_differ():
 def test_scaled_frequencies_are_an_error():
     with pytest.raises(InputError, match="known by name only"):
         rotate(draw(8), 1, Rotary(8, scaling="yarn"))
+
+
+def test_frequencies_can_be_given():
+    plain, scaled = Rotary(8, 100.0), Rotary(8, 7.0, scaling="llama3")
+    own = 100.0 ** (-torch.arange(0, 8, 2) / 8)
+    torch.testing.assert_close(
+        rotate(draw(8), 3, scaled, frequencies=own.double()), rotate(draw(8), 3, plain)
+    )
+    with pytest.raises(InputError, match="expected 4 frequencies"):
+        rotate(draw(8), 3, scaled, frequencies=own[:2])

@@ -16,6 +16,8 @@ def rotate(
     vectors: Float[Tensor, "*batch d_head"],
     positions: Int[Tensor, "*pos"] | Sequence[int] | int,
     rotary: Rotary,
+    *,
+    frequencies: Float[Tensor, " plane"] | None = None,
 ) -> Float[Tensor, "*batch d_head"]:
     """Vectors in a head's own space, turned by the rotary embedding of their positions.
 
@@ -29,13 +31,15 @@ def rotate(
         positions: one for all, or any shape that broadcasts with the other axes; negative ones turn
             back.
         rotary: what the model does.
+        frequencies: radians per position of every plane, where the model scales them (its own
+            `rotary_emb.inv_freq`).
 
     Returns:
         The same shape (broadcast), dtype and device; angles are computed in float64.
 
     Raises:
         InputError: frequencies that are scaled (`rotary.scaling`), of which only the name is known,
-            or more rotated dimensions than there are.
+            and not given, not one for each plane, or more rotated dimensions than there are.
 
     References:
         Su et al. 2021, "RoFormer", arXiv:2104.09864.
@@ -46,15 +50,25 @@ def rotate(
         [0.5403000116348267, 0.8414999842643738]
     """
     dim, width = rotary.dim, vectors.shape[-1]
-    if rotary.scaling is not None or dim > width or dim % 2:
+    unknown = rotary.scaling is not None and frequencies is None
+    if unknown or dim > width or dim % 2:
         raise InputError(
             expected="plain rotary embeddings of an even number of dimensions, at most d_head",
             got=f"{rotary} for d_head={width}",
-            fix="Scaled frequencies are known by name only: use offset 0, where nothing turns.",
+            fix="Scaled frequencies are known by name only: give frequencies= (the model's own "
+            "`rotary_emb.inv_freq`), or use offset 0, where nothing turns.",
+        )
+    if frequencies is not None and len(frequencies) != dim // 2:
+        raise InputError(
+            expected=f"{dim // 2} frequencies, one for each pair of rotated dimensions",
+            got=f"{len(frequencies)}",
+            fix="Pass the model's own (`rotary_emb.inv_freq`).",
         )
     where = torch.as_tensor(positions, device=vectors.device, dtype=torch.float64)[..., None]
-    planes = torch.arange(0, dim, 2, device=vectors.device, dtype=torch.float64)
-    angles = where * float(rotary.base) ** (-planes / max(dim, 1))
+    if frequencies is None:
+        planes = torch.arange(0, dim, 2, dtype=torch.float64)
+        frequencies = float(rotary.base) ** (-planes / max(dim, 1))
+    angles = where * frequencies.detach().to(where)
     cos, sin = angles.cos().to(vectors.dtype), angles.sin().to(vectors.dtype)
     first, second = _planes(vectors, rotary)
     turned = (first * cos - second * sin, second * cos + first * sin)
