@@ -16,7 +16,7 @@ BAR_HEIGHT = 56
 
 def legend_lines(names: Sequence[str], *, width: int) -> int:
     """Lines that a legend takes: in more than one, every entry is as wide as the widest."""
-    widths = [48 + 6.6 * len(name) for name in names]
+    widths = [42 + 6.2 * len(name) for name in names]
     if not names or sum(widths) <= width:
         return 1
     return -(-len(names) // max(1, int(width / max(widths))))
