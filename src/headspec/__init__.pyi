@@ -142,3 +142,6 @@ from .weights.row_clusters import RowClustering as RowClustering
 from .weights.row_clusters import cluster_rows as cluster_rows
 from .weights.similarity import HeadSimilarity as HeadSimilarity
 from .weights.similarity import head_similarity as head_similarity
+from .weights.singular_values import singular_values as singular_values
+from .weights.spectra import spectral_stats as spectral_stats
+from .weights.spectral_result import SpectralStats as SpectralStats
