@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -22,7 +22,7 @@ class Tracked:
     Attributes:
         name: of the curve, as `capability_curves` gives it.
         source: metric of the capability frame that it is made of.
-        chance: its value without the ability; None where that is not known beforehand.
+        chance: its value without the ability; None: what the frame says, if it does.
         continuous: name of the continuous curve of the same ability, for a thresholded one.
         turn: how the source is turned so that more is better: as it is, `"minus"` (a loss), or
             `"minus_log"` (a perplexity, which becomes the mean log probability in nats).
@@ -49,17 +49,13 @@ EMBEDDED = (
 either number, and one sum in 90, always answering the most frequent one."""
 
 PYTHIA = (
-    Tracked("lambada_openai.acc", "lambada_openai.acc", 0.0, "lambada_openai.log_prob"),
+    Tracked("lambada_openai.acc", "lambada_openai.acc", continuous="lambada_openai.log_prob"),
     Tracked("lambada_openai.log_prob", "lambada_openai.ppl", turn="minus_log"),
-    Tracked("sciq.acc", "sciq.acc", 0.25),
-    Tracked("arc_easy.acc", "arc_easy.acc", 0.25),
-    Tracked("piqa.acc", "piqa.acc", 0.5),
-    Tracked("arc_challenge.acc_norm", "arc_challenge.acc_norm", 0.25),
-    Tracked("winogrande.acc", "winogrande.acc", 0.5),
-    Tracked("logiqa.acc", "logiqa.acc", 0.25),
+    *(Tracked(name, name) for name in ("sciq.acc", "arc_easy.acc", "piqa.acc")),
+    *(Tracked(name, name) for name in ("arc_challenge.acc_norm", "winogrande.acc", "logiqa.acc")),
 )
-"""Evaluations of Pythia that were published at every step, with what guessing gives. Left out: wsc,
-104 sentences of which 63 % have one answer, so that chance depends on which one is preferred."""
+"""Evaluations that were published of every Pythia checkpoint. Left out is wsc: of its 104 questions
+63.5 % have the answer no, so that its chance depends on which answer a model prefers."""
 
 _KEYS = ["model", "metric"]
 
@@ -80,13 +76,15 @@ def capability_curves(frame: pd.DataFrame, tracked: Sequence[Tracked]) -> pd.Dat
     """
     parts = []
     for one in tracked:
-        rows = frame.loc[frame["metric"] == one.source, ["model", "step", "value", "n", "se"]]
+        rows = frame.loc[frame["metric"] == one.source]
+        chance = one.chance if one.chance is not None else rows.get("chance", np.nan)
+        rows = rows[["model", "step", "value", "n", "se"]].assign(chance=chance)
         value, se = rows["value"], rows["se"]
         if one.turn == "minus":
             value = -value
         elif one.turn == "minus_log":
             value, se = -np.log(value), se / value
-        parts.append(rows.assign(metric=one.name, value=value, se=se, chance=one.chance))
+        parts.append(rows.assign(metric=one.name, value=value, se=se))
     curves = pd.concat(parts, ignore_index=True)
     if curves.empty:
         raise InputError(
@@ -96,6 +94,28 @@ def capability_curves(frame: pd.DataFrame, tracked: Sequence[Tracked]) -> pd.Dat
         )
     curves["chance"] = curves["chance"].astype(float)
     return tidy(curves.sort_values(by="step", kind="stable", ignore_index=True))
+
+
+def of_models(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Rows of these models, under these names.
+
+    Args:
+        frame: with `model`, such as `"pythia-70m"`.
+        names: of suites, such as `"EleutherAI/pythia-70m"`: what stands before the last slash is
+            not compared.
+
+    Raises:
+        InputError: the frame lacks a model.
+    """
+    wanted = {_short(name): name for name in names}
+    if missing := sorted(set(wanted) - set(frame["model"])):
+        raise InputError(
+            expected=f"capabilities of {', '.join(wanted)}",
+            got=f"none of {', '.join(missing)}; there are {sorted(set(frame['model']))[:8]}",
+            fix="Point --evals at a folder that holds these models too.",
+        )
+    parts = [frame.loc[frame["model"] == short].assign(model=wanted[short]) for short in wanted]
+    return pd.concat(parts, ignore_index=True)
 
 
 def emergence_table(
@@ -128,8 +148,8 @@ def emergence_table(
         if part is None:
             continue
         row = {"model": model, "metric": f"{one.name}.emergence", "status": "not asked"}
-        if one.chance is not None:
-            found = emergence_step(part, one.name, chance=one.chance, se="se", alpha=alpha)
+        if np.isfinite(chance := float(part["chance"].iloc[0])):
+            found = emergence_step(part, one.name, chance=chance, se="se", alpha=alpha)
             row |= found.to_frame().iloc[0].to_dict()
         row |= {"capability": one.name, "continuous": one.continuous}
         row["rise_before"], row["rise_after"], row["rise"] = _largest_rise(part)
@@ -162,62 +182,6 @@ def _decline(part: pd.DataFrame) -> dict[str, object]:
         "lost_share": gap / np.ptp(values) if gap else 0.0,
         "p_decline": min(1.0, p * (len(part) - 1)),
     }
-
-
-def describe_capabilities(table: pd.DataFrame, *, alpha: float = 0.05) -> list[str]:
-    """Sentences on when capabilities emerge, and a sentence on every decline.
-
-    Args:
-        table: of `emergence_table`.
-        alpha: rate of false decline to accept, over all rows (Bonferroni).
-    """
-    sentences = []
-    for capability, part in table.groupby("capability", sort=False):
-        rows = [row for row in part.to_dict("records") if row["status"] != "not asked"]
-        if rows:
-            sentences.append(
-                f"{_named(capability)}: {_grouped(rows, _when)}; largest rise from step "
-                f"{_grouped(rows, _rise)}."
-            )
-    level = alpha / max(len(table), 1)
-    for row in table.loc[table["p_decline"] <= level].to_dict("records"):
-        sentences.append(
-            f"Late decline: {_named(row['capability'])} of {_short(row['model'])} falls from "
-            f"{row['best']:.3f} at step {row['best_step']} to {row['last']:.3f} at the last step, "
-            f"{row['lost_share']:.0%} of its range (p = {row['p_decline']:.2g})."
-        )
-    return sentences
-
-
-_STATES = {
-    "at_first_step": "above chance from the first step on",
-    "never": "never clearly above chance",
-    "lost": "above chance on the way, not at the end",
-}
-
-
-def _when(row: dict) -> str:
-    if row["status"] == "emerged":
-        return f"leaves chance between steps {row['step_before']} and {row['step']}"
-    return _STATES[row["status"]]
-
-
-def _rise(row: dict) -> str:
-    return f"{row['rise_before']} to {row['rise_after']}"
-
-
-def _grouped(rows: list[dict], words: Callable[[dict], str]) -> str:
-    """What is said of each model, said once of those that share it."""
-    said: dict[str, list[str]] = {}
-    for row in rows:
-        said.setdefault(words(row), []).append(_short(row["model"]))
-    if len(said) == 1 and len(rows) > 1:
-        return f"{next(iter(said))} (all {len(rows)} models)"
-    return ", ".join(f"{text} ({', '.join(models)})" for text, models in said.items())
-
-
-def _named(capability: object) -> str:
-    return str(capability).replace("_", " ")
 
 
 def _short(model: object) -> str:

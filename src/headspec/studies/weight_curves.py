@@ -68,7 +68,7 @@ def dropped_curves(
     keys = ["model", "layer", "metric"]
     finite = broken.assign(ok=np.isfinite(broken["value"]))
     counted = finite.groupby(keys, dropna=False)["ok"].sum().reset_index(name="n_finite")
-    counted["n_missing"] = counted["model"].map(n_steps) - counted["n_finite"]
+    counted["n_missing"] = counted["model"].map(n_steps).astype("Int64") - counted["n_finite"]
     return counted.drop(columns="n_finite")
 
 
@@ -115,8 +115,6 @@ def _all_curves(
 def _summed(rows: pd.DataFrame, change: str, name: str) -> pd.DataFrame:
     """Changes between checkpoints, summed over training; 0 at the first step."""
     found = rows.loc[rows["statistic"] == change].copy()
-    if found.empty:
-        return found
     if change == "cosine":
         found["value"] = 1 - found["value"]
     keys = ["model", "layer", "matrix"]
@@ -130,16 +128,16 @@ def _summed(rows: pd.DataFrame, change: str, name: str) -> pd.DataFrame:
 
 
 def _cluster_excess(clusters: pd.DataFrame) -> pd.DataFrame:
-    found = clusters.loc[clusters["metric"] == "silhouette", ["model", "step", "layer"]].copy()
-    rows = clusters.loc[found.index]
-    found["value"] = rows["value"] - rows["null_mean"]
+    found = clusters.loc[clusters["metric"] == "silhouette"]
+    found = found.assign(value=found["value"] - found["null_mean"])
+    found = found[["model", "step", "layer", "value"]]
     matrix, statistic = CLUSTER_METRIC.split(".")
     return found.assign(matrix=matrix, statistic=statistic)
 
 
-def _is_broken(curves: pd.DataFrame) -> pd.Series:
+def _is_broken(curves: pd.DataFrame) -> np.ndarray:
     """Whether the row's curve lacks a finite value at some step of its model."""
-    n_steps = curves["model"].map(curves.groupby("model")["step"].nunique())
-    keys = [curves["model"], curves["layer"].astype("Float64").fillna(-1), curves["metric"]]
-    n_finite = np.isfinite(curves["value"]).groupby(keys).transform("sum")
-    return n_finite < n_steps
+    n_steps = curves.groupby("model")["step"].transform("nunique").to_numpy(int)
+    finite = curves.assign(finite=np.isfinite(curves["value"]))
+    n_finite = finite.groupby(["model", "layer", "metric"], dropna=False)["finite"].transform("sum")
+    return np.asarray(n_finite, dtype=int) < n_steps
