@@ -134,8 +134,14 @@ from .weights.cluster_comparison import ClusterComparison as ClusterComparison
 from .weights.cluster_comparison import compare_clusters as compare_clusters
 from .weights.cluster_result import HeadClustering as HeadClustering
 from .weights.clustering import cluster_heads as cluster_heads
+from .weights.composition import composition_scores as composition_scores
+from .weights.composition_result import CompositionScores as CompositionScores
+from .weights.copying import CopyingScores as CopyingScores
+from .weights.copying import copying_scores as copying_scores
 from .weights.position_dependence import PositionShare as PositionShare
 from .weights.position_dependence import position_share as position_share
+from .weights.positional_scores import PreviousTokenScores as PreviousTokenScores
+from .weights.positional_scores import previous_token_scores as previous_token_scores
 from .weights.projections import HeadProjection as HeadProjection
 from .weights.projections import project_heads as project_heads
 from .weights.row_clusters import RowClustering as RowClustering
@@ -145,3 +151,7 @@ from .weights.similarity import head_similarity as head_similarity
 from .weights.singular_values import singular_values as singular_values
 from .weights.spectra import spectral_stats as spectral_stats
 from .weights.spectral_result import SpectralStats as SpectralStats
+from .weights.subspaces import projection_kernel_overlap as projection_kernel_overlap
+from .weights.token_readouts import top_tokens as top_tokens
+from .weights.virtual import VirtualWeights as VirtualWeights
+from .weights.virtual import virtual_weights as virtual_weights
