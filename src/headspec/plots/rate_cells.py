@@ -48,7 +48,7 @@ class CellGrid:
 
 def cell_grid(rows: pd.DataFrame) -> CellGrid:
     capabilities = list(dict.fromkeys(rows["capability"]))
-    n_places = max(part["place"].nunique() for _, part in rows.groupby("matrix"))
+    n_places = max(len(set(part["place"])) for _, part in rows.groupby("matrix"))
     columns = 3 if len(capabilities) * n_places <= 24 else 2
     width = (WIDTH - (columns - 1) * (LEFT + 8)) / columns
     group = width / len(capabilities)
