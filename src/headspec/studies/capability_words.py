@@ -27,19 +27,29 @@ def describe_capabilities(table: pd.DataFrame, *, alpha: float = 0.05) -> list[s
         ]
         sentence = f"{_named(capability)}: {'; '.join(when)}; rises most from step "
         sentence += _grouped(rows, _rise)
-        if "continuous_before" in part and part["continuous_before"].notna().all():
+        if not any(pd.isna(row.get("continuous_before")) for row in rows):
             sentence += "; the continuous measure rises most from step "
             sentence += _grouped(rows, _continuous_rise)
+            sentence += "; " + _grouped(rows, _comparison)
         sentences.append(f"{sentence}.")
-    level = alpha / max(len(table), 1)
-    for row in table.loc[table["p_decline"] <= level].to_dict("records"):
+    for row in table.loc[table["p_decline"] <= alpha / max(len(table), 1)].to_dict("records"):
+        wobble = "within" if row["p_wobble"] > alpha else "beyond"
         sentences.append(
             f"Late decline: {_named(row['capability'])} of {_short(row['model'])} falls from "
-            f"{row['best']:.3f} at step {row['best_step']} to {row['last']:.3f} at the last step, "
-            f"{row['lost_share']:.0%} of its range (p = {row['p_decline']:.2g})."
+            f"{row['peak']:.3f} at step {row['peak_step']} to {row['last']:.3f} at the last step, "
+            f"more than errors over examples explain (p = {row['p_decline']:.2g}), {wobble} the "
+            f"wobble from checkpoint to checkpoint (p = {row['p_wobble']:.2g})."
         )
     return sentences
 
+
+_COMPARISONS = {
+    "metric": "moves earlier and less abruptly, so that the abruptness is in part the measure's",
+    "late_onset": "moves earlier, and not measurably less abruptly",
+    "sharper": "begins in the same window and takes longer",
+    "shared": "moves neither earlier nor less abruptly",
+    "undecided": "cannot be compared, one of the two does not leave chance in the run",
+}
 
 _STATES = {
     "at_first_step": "above chance from the first step on",
@@ -62,6 +72,10 @@ def _rise(row: dict) -> str:
 
 def _continuous_rise(row: dict) -> str:
     return f"{row['continuous_before']} to {row['continuous_after']}"
+
+
+def _comparison(row: dict) -> str:
+    return _COMPARISONS[row["comparison"]]
 
 
 def _grouped(rows: list[dict], words: Callable[[dict], str]) -> str:

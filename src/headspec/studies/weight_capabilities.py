@@ -8,11 +8,12 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from headspec.errors import InputError
 from headspec.results import tidy
+from headspec.series.decline import decline_after_peak
 from headspec.series.emergence import emergence_step
+from headspec.series.emergence_comparison import compare_emergence
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,9 @@ def emergence_table(
         One tidy row a model and capability, as `Emergence.to_frame` gives it (`status` is
         `"not asked"` where no chance is known), with `capability`; `rise_before`, `rise_after`,
         `rise`: the neighbouring steps with the largest rise; `continuous`: the continuous curve
-        of the same ability, with `continuous_before`, `continuous_after`; and of the decline from
-        the best step: `best`, `best_step`, `last`, `lost_share` of all that was gained, `p_decline`
-        (one-sided, by the standard errors of both, times the number of steps that could have been
-        best).
+        of the same ability, with `continuous_before`, `continuous_after` and `comparison`, the
+        verdict of `compare_emergence`; and of `decline_after_peak`: `peak_step`, `peak`, `last`,
+        `p_decline` by standard errors, `p_wobble` by the wobble between checkpoints.
 
     What it does not show: that something began at `step`. Chance is left when errors are small
     enough to see it, which is earlier on a larger test; a thresholded measure leaves chance later
@@ -155,7 +155,10 @@ def emergence_table(
         row["rise_before"], row["rise_after"], row["rise"] = _largest_rise(part)
         if (other := parts.get((model, one.continuous))) is not None:
             row["continuous_before"], row["continuous_after"], _ = _largest_rise(other)
-        rows.append(row | _decline(part))
+            row["comparison"] = _compared(part, other, alpha)
+        ends = decline_after_peak(part, one.name, alpha=alpha)
+        row |= {"peak_step": ends.peak_step, "peak": ends.peak, "last": ends.last}
+        rows.append(row | {"p_decline": ends.p_examples, "p_wobble": ends.p_wobble})
     table = tidy(rows)
     whole = [name for name in table.columns if name.endswith(("step", "before", "after"))]
     return table.astype(dict.fromkeys(whole, "Int64"))
@@ -168,20 +171,18 @@ def _largest_rise(part: pd.DataFrame) -> tuple[int, int, float]:
     return steps[at], steps[at + 1], float(rises[at])
 
 
-def _decline(part: pd.DataFrame) -> dict[str, object]:
-    """Whether the last value lies below the best one by more than errors explain."""
-    values, errors = part["value"].to_numpy(float), part["se"].to_numpy(float)
-    best = int(values.argmax())
-    spread = float(np.hypot(errors[best], errors[-1]))
-    gap = float(values[best] - values[-1])
-    p = float(norm.sf(gap / spread)) if spread > 0 else float(gap <= 0)
-    return {
-        "best": values[best],
-        "best_step": part["step"].tolist()[best],
-        "last": values[-1],
-        "lost_share": gap / np.ptp(values) if gap else 0.0,
-        "p_decline": min(1.0, p * (len(part) - 1)),
-    }
+def _compared(part: pd.DataFrame, other: pd.DataFrame, alpha: float) -> str:
+    """Whether the thresholded measure makes a gradual improvement look sudden."""
+    chances = [float(each["chance"].iloc[0]) for each in (part, other)]
+    names = [str(each["metric"].iloc[0]) for each in (part, other)]
+    return compare_emergence(
+        pd.concat([part, other], ignore_index=True),
+        thresholded=names[0],
+        continuous=names[1],
+        chance=chances[0],
+        continuous_chance=chances[1] if np.isfinite(chances[1]) else "first_step",
+        alpha=alpha,
+    ).verdict
 
 
 def _short(model: object) -> str:
