@@ -57,8 +57,8 @@ def read_results(file: str, content: bytes, *, of_pythia: bool) -> EvalFile:
     results = data.get("results") if isinstance(data, Mapping) else None
     if not isinstance(results, Mapping) or not results:
         return EvalFile(file, nobody, faults=('no "results" of lm-evaluation-harness in it',))
-    config = data.get("config") if isinstance(data.get("config"), Mapping) else {}
-    config = {**{k: data[k] for k in ("model_name",) if isinstance(data.get(k), str)}, **config}
+    config = dict(data["config"]) if isinstance(data.get("config"), Mapping) else {}
+    config.setdefault("model_name", data.get("model_name"))
     identity = identify(file, config, of_pythia=of_pythia)
     faults, rows = list(identity.contradictions), []
     for task, numbers in results.items():

@@ -198,7 +198,7 @@ def emergence_step(
         step_before=int(curve.steps[first - 1]) if first else None,
         value=float(curve.values[-1 if first is None else first]),
         p_value=p,
-        chance=chance,
+        chance=float(chance),
         direction=direction,
         sustained=sustained,
         alpha=alpha,
