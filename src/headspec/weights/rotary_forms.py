@@ -41,9 +41,10 @@ def query_factor(
         kept = matrix.clone()
         kept[..., : rotary.dim] = 0
         return kept
+    offsets, width = torch.tensor(_some(offset)), matrix.shape[-1]
     turns = rotate(  # of each unit vector at each offset
-        torch.eye(matrix.shape[-1], dtype=torch.float64),
-        torch.tensor(_some(offset))[:, None],
+        torch.eye(width, dtype=torch.float64).expand(len(offsets), width, width),
+        offsets[:, None],
         rotary,
         frequencies=None if frequencies is None else frequencies.cpu(),
     )
