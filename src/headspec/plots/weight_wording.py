@@ -81,3 +81,11 @@ def metric_label(metric: str) -> str:
 def in_order(names: list[str], known: dict) -> list[str]:
     """Known names in their order, then the others as they come."""
     return [name for name in known if name in names] + [n for n in names if n not in known]
+
+
+def composition_title(metric: str) -> str:
+    """A kind of composition as a title: `q_composition` is "Q-composition"."""
+    kind, _, word = metric.partition("_")
+    if word == "composition":
+        return f"{kind.upper()}-composition"
+    return metric.replace("_", " ").capitalize()
