@@ -73,6 +73,7 @@ from .lens.protocols import HookedModel as HookedModel
 from .lens.weights import head_weights as head_weights
 from .measures import ClusterMeasure as ClusterMeasure
 from .measures import ParityMeasure as ParityMeasure
+from .measures import WeightMeasure as WeightMeasure
 from .plots import plot_capability_curves as plot_capability_curves
 from .plots import plot_cluster_effects as plot_cluster_effects
 from .plots import plot_emergence_map as plot_emergence_map
@@ -142,6 +143,8 @@ from .weights.composition import composition_scores as composition_scores
 from .weights.composition_result import CompositionScores as CompositionScores
 from .weights.copying import CopyingScores as CopyingScores
 from .weights.copying import copying_scores as copying_scores
+from .weights.drift import weight_change as weight_change
+from .weights.drift_result import WeightChange as WeightChange
 from .weights.position_dependence import PositionShare as PositionShare
 from .weights.position_dependence import position_share as position_share
 from .weights.positional_scores import PreviousTokenScores as PreviousTokenScores

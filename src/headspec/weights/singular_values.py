@@ -136,7 +136,7 @@ def top_eigenpairs(symmetric: Tensor, n: int) -> tuple[np.ndarray, np.ndarray]:
     """The `n` largest eigenvalues of a Gram matrix, descending, and their vectors as columns."""
     side = symmetric.shape[0]
     values, vectors = eigh(symmetric.cpu().numpy(), subset_by_index=[side - n, side - 1])
-    return np.maximum(values[::-1], 0), vectors[:, ::-1]
+    return np.maximum(values[::-1], 0), vectors[:, ::-1].copy()
 
 
 def _values(matrix: Tensor, scale: float) -> Tensor:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from headspec.errors import InputError
 from headspec.results import tidy
+from headspec.weights.batch_frames import batch_frame, spread
 
 SCALARS = (
     "spectral_norm",
@@ -90,24 +90,7 @@ class SpectralStats:
         Raises:
             InputError: not one name a dimension.
         """
-        ndim = self.n_values.ndim
-        if dims is None:
-            dims = ("index",) if ndim == 1 else tuple(f"index_{i}" for i in range(ndim))
-        if isinstance(dims, str) or len(dims) != ndim:
-            raise InputError(
-                expected=f"{ndim} names of batch dimensions",
-                got=f"dims={dims!r}",
-                fix='One name a dimension, such as dims=("layer", "head").',
-            )
-        places = np.indices(self.n_values.shape).reshape(ndim, self.n_values.size)
-        columns = {dim: places[axis] for axis, dim in enumerate(dims)}
-        frames = [
-            pd.DataFrame(
-                {**columns, "metric": name, "value": values.ravel(), "n": self.n_values.ravel()}
-            )
-            for name, values in self.named().items()
-        ]
-        return tidy(pd.concat(frames, ignore_index=True))
+        return tidy(batch_frame(self.named(), dims, n=self.n_values))
 
     def summary(self) -> str:
         """The statistics in words: of one matrix its numbers, of many the range."""
@@ -115,13 +98,5 @@ class SpectralStats:
         what = "One matrix" if count == 1 else f"{count} matrices"
         ranks = sorted({int(n) for n in self.n_values.ravel()})
         of = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
-        parts = [f"{name.replace('_', ' ')} {_spread(v)}" for name, v in self.named().items()]
+        parts = [f"{name.replace('_', ' ')} {spread(v)}" for name, v in self.named().items()]
         return f"{what} of {of} singular values: {', '.join(parts)}."
-
-
-def _spread(values: np.ndarray) -> str:
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return "not defined"
-    low, middle, high = np.min(known), np.median(known), np.max(known)
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g} (median {middle:.4g})"
