@@ -41,8 +41,8 @@ def spectral_stats(
         matrix: a matrix, a batch of them, or a sequence of matrices of any shapes.
         stats: which statistics, out of the fields of `SpectralStats`; None: all.
         top_k: of `top_variance`; a k beyond the number of values gives 1.
-        singular_values: use these instead of a matrix's, in any order: from a circuit's
-            decomposition, or computed before.
+        singular_values: use these instead of computing the matrix's, in any order: from a
+            circuit's decomposition, or from before. The matrix may be left out.
 
     Returns:
         A `SpectralStats` with arrays of shape `*batch` (a number each for one matrix; one entry a
@@ -73,7 +73,8 @@ def spectral_stats(
     if any(k < 1 for k in ks):
         raise InputError(expected="top_k of at least 1", got=f"{ks}", fix="Count from 1.")
     if singular_values is not None:
-        return _from_values(_checked(singular_values), wanted, ks)
+        size = max(matrix.shape[-2:]) if isinstance(matrix, Tensor) else None
+        return _from_values(_checked(singular_values), wanted, ks, size=size)
     if isinstance(matrix, Tensor):
         if wanted <= _FROM_GRAM | _FROM_LARGEST:
             return _from_gram(matrix, wanted, ks)
