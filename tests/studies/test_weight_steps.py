@@ -1,7 +1,12 @@
 """Steps that have both weights and capabilities, and what reading them costs."""
 
 import headspec as hs
-from headspec.studies.weight_steps import PUBLISHED_STEPS, choose_common_steps, matrix_bytes
+from headspec.studies.weight_steps import (
+    PUBLISHED_STEPS,
+    choose_common_steps,
+    matrix_bytes,
+    suite_names,
+)
 
 PYTHIA = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 EVALUATED = (0, *(2**k for k in range(10)), 1000, 3000, *range(13_000, 143_001, 10_000))
@@ -37,3 +42,19 @@ def test_bytes_are_those_of_all_matrices():
     tensors = suite.source.read(0, names)
     expected = sum(t.numel() * t.element_size() for t in tensors.values() if t.ndim == 2)
     assert matrix_bytes(suite, 0) == expected
+
+
+def test_names_of_suites():
+    assert suite_names("micro") == ("micro", "micro-small", "micro-tiny")
+    assert suite_names("micro-tiny, micro-small") == ("micro-tiny", "micro-small")
+    assert suite_names("EleutherAI/pythia-70m,160m,1.4b,410m-deduped") == (
+        "EleutherAI/pythia-70m",
+        "EleutherAI/pythia-160m",
+        "EleutherAI/pythia-1.4b",
+        "EleutherAI/pythia-410m-deduped",
+    )
+    assert suite_names("EleutherAI/pythia-70m,/runs/mine") == (
+        "EleutherAI/pythia-70m",
+        "/runs/mine",
+    )
+    assert suite_names("") == ()

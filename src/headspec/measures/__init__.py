@@ -2,5 +2,6 @@
 
 from headspec.measures.clusters import ClusterMeasure
 from headspec.measures.parity import ParityMeasure
+from headspec.measures.weight_statistics import WeightMeasure
 
-__all__ = ["ClusterMeasure", "ParityMeasure"]
+__all__ = ["ClusterMeasure", "ParityMeasure", "WeightMeasure"]

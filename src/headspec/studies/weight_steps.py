@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from headspec.checkpoints.micro import SIZES
 from headspec.checkpoints.suite import CheckpointSuite
 
 PUBLISHED_STEPS = (
@@ -14,6 +16,8 @@ PUBLISHED_STEPS = (
     *(2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000, 143_000),
 )
 """The study's twenty log-spaced steps of Pythia."""
+
+_SIZE = re.compile(r"\d[\d.]*[mbk](-[\w-]+)?", re.IGNORECASE)  # 70m, 1.4b, 160m-deduped
 
 
 def choose_common_steps(
@@ -75,3 +79,24 @@ def matrix_bytes(suite: CheckpointSuite, step: int) -> int:
         specs = source.header(step, file).tensors.values()
         total += sum(spec.stop - spec.start for spec in specs if len(spec.shape) == 2)
     return total
+
+
+def suite_names(text: str) -> tuple[str, ...]:
+    """Names of suites out of one line, parted by commas.
+
+    `"micro"` stands for the embedded suite in all its sizes. After a name with an owner, a size
+    alone takes the place of what follows the last hyphen.
+
+    Args:
+        text: such as `"micro"`, `"micro-small,micro-tiny"` or `"EleutherAI/pythia-70m,410m"`.
+
+    Example:
+        >>> suite_names("EleutherAI/pythia-70m,410m")
+        ('EleutherAI/pythia-70m', 'EleutherAI/pythia-410m')
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if parts == ["micro"]:
+        return SIZES
+    stem = parts[0].rpartition("-")[0] if parts and "/" in parts[0] else ""
+    names = [f"{stem}-{part}" if stem and _SIZE.fullmatch(part) else part for part in parts]
+    return tuple(dict.fromkeys(names))
