@@ -110,3 +110,19 @@ def test_forms_give_the_scores_of_hooked_models(name):
         ours = scores_from_forms(head_weights(model, layer), x)
         seen = torch.ones(11, 11).tril().bool()
         torch.testing.assert_close(ours[:, seen], scores[:, seen], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("circuit", ["qk", "ov"])
+def test_equal_to_transformer_lens(circuit):
+    """`FactoredMatrix.svd` of the same heads: values, and vectors up to signs and rounding."""
+    from transformer_lens import FactoredMatrix
+
+    w = hs.open_suite("micro").head_weights(6144, 1)
+    A, B = (w.W_Q, w.W_K.mT) if circuit == "qk" else (w.W_V, w.W_O)
+    U, S, Vh = FactoredMatrix(A, B).svd()
+    found = hs.qk_svd(w) if circuit == "qk" else hs.ov_svd(w)
+    torch.testing.assert_close(found.S, S, rtol=1e-4, atol=1e-5)
+    V = Vh if Vh.shape[-2] == A.shape[-2] else Vh.mT  # releases differ in what they call Vh
+    first = (found.U * U).sum(-2)[:, 0] * (found.Vh.mT * V).sum(-2)[:, 0]
+    torch.testing.assert_close(first, torch.ones_like(first), rtol=0, atol=1e-4)

@@ -141,9 +141,9 @@ def test_both_ways_agree_and_each_is_taken():
         W_V=torch.cat([good.W_V, bad]),
         W_O=torch.cat([good.W_O, bad.mT]),
     )
-    core, scale = low_rank_svd._gram_core(w.W_Q.double(), w.W_K.double())[1:]
-    poor = low_rank_svd._trusted(torch.linalg.eigvalsh(core).flip(-1), scale)[1]
-    assert poor.tolist() == [False] * 3 + [True] * 3
+    _, frame, _ = low_rank_svd._thin_qr(w.W_Q, "reduced")
+    by_cholesky = (frame == w.W_Q.double()).flatten(1).all(1)
+    assert by_cholesky.tolist() == [True] * 3 + [False] * 3
     found, exact = hs.qk_svd(w), hs.qk_svd(w, dtype=torch.float64)
     torch.testing.assert_close(found.S, exact.S.float(), rtol=1e-6, atol=1e-12)
     kept = exact.S > 1e-3  # vectors of close or tiny values are free to mix

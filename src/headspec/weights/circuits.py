@@ -44,10 +44,9 @@ def qk_svd(
     - **Biases**: with `biases=True` x is extended by a constant 1, so that the last row of U and
       the last column of Vh belong to b_Q and b_K.
 
-    The d_model x d_model product is never formed. Heads whose float64 Gram matrices hold every
-    singular value are computed from these, others, and float64 weights, by QR of both factors.
-    Values of float32 weights come out as of a float64 SVD of the product, to float32 rounding
-    (relative 1e-6 of each value, or 1e-12 of the product of the factors' norms).
+    The d_model x d_model product is never formed: each factor is reduced to d_head x d_head, in
+    float64 whatever the weights are. Singular values of float32 weights come out right to float32
+    rounding (relative 1e-6, tested), down to 1e-9 of the largest.
 
     **What it does not show.** Which of these directions occur in real residual streams. Layer-norm
     gains are in only where `processing` says so, and the norm divides by the stream's size.

@@ -1,12 +1,10 @@
 """SVD of products of two thin factors, `left @ right.mT`, which are never formed.
 
-Two ways. From float64 Gram matrices of the factors, which is fast: with left^T left = L L^T
-(Cholesky), the squared singular values are the eigenvalues of L^T (right^T right) L. Squares
-lose the smallest values, so heads in which one is below `_TRUSTED` of the product of the factors'
-norms go the other way: QR of both factors, then the SVD of R_left R_right^T. Float64 factors
-always go that way.
-
-A float32 Gram matrix or Cholesky factor would be faster still and is wrong in the tail.
+Each factor is taken apart as Q R, and the SVD of the small core R_left R_right^T is that of the
+product. For float32 factors both steps square in float64, which is several times faster, wherever
+that loses nothing: R is the Cholesky factor of the Gram matrix, and singular values are roots of
+the eigenvalues of core core^T. Badly conditioned factors go through QR and such cores through the
+SVD, as float64 factors all do. (Squares in float32 would be faster still, and wrong in the tail.)
 """
 
 from __future__ import annotations
@@ -15,11 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_TRUSTED = 1e-9
-"""Least squared singular value over the factors' squared Frobenius norms that a Gram matrix gives.
+_WELL_CONDITIONED = 1e9
+"""Most that |factor|^2 |inverse|^2, or the ratio of squared singular values, may be for squares.
 
-Rounding in float64 is 2e-16 of those norms, so it is 2e-7 of such a value squared, and it is that
-for the condition of the factors too: |left| |right| >= value bounds both.
+Relative errors are about 2e-16 times that.
 """
 
 
@@ -38,13 +35,14 @@ def product_values(
         left, right: factors; where one has fewer heads, each of its heads belongs to as many
             consecutive heads of the other.
     """
-    if not _gram_fits(left, right):
-        return _values_by_qr(left, right)
-    _, core, scale = _gram_core(left.double(), right.double())
-    squares, poor = _trusted(torch.linalg.eigvalsh(core).flip(-1), scale)
-    values = squares.sqrt()
-    if poor.any():
-        values[poor] = _values_by_qr(left, right, poor)
+    R_left, R_right = _thin_qr(left, "r")[0], _thin_qr(right, "r")[0]
+    core = _core(R_left, R_right)
+    if _exactly(core, left, right):
+        return torch.linalg.svdvals(core)
+    squares = torch.linalg.eigvalsh(core @ core.mT).flip(-1)
+    values, lost = squares.clamp(min=0).sqrt(), _lost(squares)
+    if lost.any():
+        values[lost] = torch.linalg.svdvals(core[lost])
     return values
 
 
@@ -63,83 +61,81 @@ def product_svd(
         U, S and V in float64: left @ right.mT = U S V^T for k = rank, with sum_i cos(i) u_i >= 0
         for every column u of U.
     """
-    if not _gram_fits(left, right):
-        return _svd_by_qr(left, right, k)
-    left64, right64 = left.double(), right.double()
-    lower, core, scale = _gram_core(left64, right64)
-    squares, inner = torch.linalg.eigh(core)
-    squares, poor = _trusted(squares.flip(-1), scale)
-    values, inner = squares.sqrt(), inner.flip(-1)[..., :k]
-    own_left, own_right = _own(left64, len(core)), _own(right64, len(core))
-    towards_U = torch.linalg.solve_triangular(lower.mT, inner, upper=True)
-    towards_V = (lower @ inner) / values[:, None, :k].clamp(min=torch.finfo(torch.float64).tiny)
-    signs = _signs(own_left, towards_U)
-    U, V = own_left @ (towards_U * signs), own_right @ (towards_V * signs)
+    R_left, frame_left, inverse_left = _thin_qr(left, "reduced")
+    R_right, frame_right, inverse_right = _thin_qr(right, "reduced")
+    core = _core(R_left, R_right)
+    u, values, v = _core_svd(core, _exactly(core, left, right))
+    n_heads = len(core)
+    frame_left, frame_right = _own(frame_left, n_heads), _own(frame_right, n_heads)
+    u, v = _own(inverse_left, n_heads) @ u[..., :k], _own(inverse_right, n_heads) @ v[..., :k]
+    signs = _signs(frame_left, u)
+    return frame_left @ (u * signs), values, frame_right @ (v * signs)
+
+
+def _thin_qr(factor: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
+    """R of each factor = Q R, and Q as `frame @ inverse`; float64.
+
+    `mode` is that of `torch.linalg.qr`: under `"r"` R alone means anything.
+    """
+    height, width = factor.shape[-2:]
+    same = torch.eye(min(height, width), dtype=torch.float64, device=factor.device)
+    same = same.expand(len(factor), -1, -1)
+    if factor.dtype == torch.float64 or height < width:
+        Q, R = torch.linalg.qr(factor.double(), mode=mode)
+        return R, Q, same
+    frame = factor.double()  # a copy, which may be written to
+    gram = frame.mT @ frame
+    lower, failed = torch.linalg.cholesky_ex(gram)
+    lower = lower.where((failed == 0)[:, None, None], same)
+    inverse = torch.linalg.solve_triangular(lower, same, upper=False).mT
+    spread = gram.diagonal(dim1=1, dim2=2).sum(-1) * inverse.square().sum((1, 2))
+    poor = (failed != 0) | ~(spread < _WELL_CONDITIONED)
+    R = lower.mT
     if poor.any():
-        U[poor], values[poor], V[poor] = _svd_by_qr(left, right, k, poor)
-    return U, values, V
-
-
-def _gram_fits(left: Tensor, right: Tensor) -> bool:
-    return left.dtype != torch.float64 and product_rank(left, right) == left.shape[-1]
+        R = R.clone()
+        Q, R[poor] = torch.linalg.qr(frame[poor], mode=mode)
+        if mode == "reduced":
+            frame[poor] = Q
+            inverse = inverse.where(~poor[:, None, None], same)
+    return R, frame, inverse
 
 
 def _own(shared: Tensor, n_heads: int) -> Tensor:
-    """One factor for each head, where heads share them."""
+    """One matrix for each head, where heads share them."""
     size = n_heads // len(shared)
     return shared if size == 1 else shared.repeat_interleave(size, 0)
 
 
-def _gram_core(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """L, L^T (right^T right) L and the product of the factors' squared norms, for each head.
-
-    The norms are infinite where there is no Cholesky factor, so that nothing is trusted.
-    """
-    n_heads = max(len(left), len(right))
-    gram_left, gram_right = left.mT @ left, right.mT @ right
-    lower, failed = torch.linalg.cholesky_ex(gram_left)
-    norms = gram_left.diagonal(dim1=1, dim2=2).sum(-1).where(failed == 0, torch.inf)
-    same = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
-    lower = lower.where((failed == 0)[:, None, None], same)
-    lower, gram_right = _own(lower, n_heads), _own(gram_right, n_heads)
-    scale = _own(norms, n_heads) * gram_right.diagonal(dim1=1, dim2=2).sum(-1)
-    return lower, lower.mT @ gram_right @ lower, scale
+def _core(R_left: Tensor, R_right: Tensor) -> Tensor:
+    n_heads = max(len(R_left), len(R_right))
+    return _own(R_left, n_heads) @ _own(R_right, n_heads).mT
 
 
-def _trusted(squares: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared values that can be rooted, and which heads' smallest ones are lost."""
-    return squares.clamp(min=0), ~(squares[:, -1] > _TRUSTED * scale)
+def _exactly(core: Tensor, left: Tensor, right: Tensor) -> bool:
+    """Whether squares are out of the question: float64 factors, or more columns than rows."""
+    return torch.float64 in (left.dtype, right.dtype) or core.shape[-1] != core.shape[-2]
 
 
-def _cores(left: Tensor, right: Tensor, heads: Tensor | None, mode: str) -> tuple[Tensor, ...]:
-    """Q and R of each head's left and right factor, in float64; shared ones computed once."""
-    n_heads = max(len(left), len(right))
-    numbers = torch.arange(n_heads, device=left.device)
-    numbers = numbers if heads is None else numbers[heads]
-    found = []
-    for factor in (left, right):
-        rows, which = torch.unique(numbers // (n_heads // len(factor)), return_inverse=True)
-        Q, R = torch.linalg.qr(factor[rows].double(), mode=mode)
-        found += [Q[which] if mode == "reduced" else Q, R[which, : min(factor.shape[1:])]]
-    return tuple(found)
+def _lost(squares: Tensor) -> Tensor:
+    """The heads whose smallest value drowns in the square of the largest."""
+    return ~(squares[:, -1] * _WELL_CONDITIONED > squares[:, 0])
 
 
-def _values_by_qr(left: Tensor, right: Tensor, heads: Tensor | None = None) -> Tensor:
-    _, R_left, _, R_right = _cores(left, right, heads, "r")
-    return torch.linalg.svdvals(R_left @ R_right.mT)
+def _core_svd(core: Tensor, exactly: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """U, S and V of small matrices."""
+    if exactly:
+        u, values, vh = torch.linalg.svd(core, full_matrices=False)
+        return u, values, vh.mT
+    squares, u = torch.linalg.eigh(core @ core.mT)
+    squares, u = squares.flip(-1), u.flip(-1)
+    values, lost = squares.clamp(min=torch.finfo(squares.dtype).tiny).sqrt(), _lost(squares)
+    v = core.mT @ u / values[:, None]
+    if lost.any():
+        u[lost], values[lost], v[lost] = _core_svd(core[lost], True)
+    return u, values, v
 
 
-def _svd_by_qr(
-    left: Tensor, right: Tensor, k: int, heads: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    Q_left, R_left, Q_right, R_right = _cores(left, right, heads, "reduced")
-    u, values, vh = torch.linalg.svd(R_left @ R_right.mT, full_matrices=False)
-    u, v = u[..., :k], vh[:, :k].mT
-    signs = _signs(Q_left, u)
-    return Q_left @ (u * signs), values, Q_right @ (v * signs)
-
-
-def _signs(factor: Tensor, small: Tensor) -> Tensor:
-    """For each column u of factor @ small: the sign of sum_i cos(i) u_i, `head 1 k`."""
-    rows = torch.arange(1, factor.shape[1] + 1, dtype=factor.dtype, device=factor.device)
-    return torch.where((rows.cos() @ factor)[:, None] @ small < 0, -1.0, 1.0).to(small)
+def _signs(frame: Tensor, small: Tensor) -> Tensor:
+    """For each column u of frame @ small: the sign of sum_i cos(i) u_i, `head 1 k`."""
+    rows = torch.arange(1, frame.shape[1] + 1, dtype=frame.dtype, device=frame.device)
+    return torch.where((rows.cos() @ frame)[:, None] @ small < 0, -1.0, 1.0).to(small)
