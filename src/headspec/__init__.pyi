@@ -71,10 +71,10 @@ from .lens.models import load_model as load_model
 from .lens.models import wrap_model as wrap_model
 from .lens.protocols import HookedModel as HookedModel
 from .lens.weights import head_weights as head_weights
+from .measures import CapabilityMeasure as CapabilityMeasure
 from .measures import ClusterMeasure as ClusterMeasure
 from .measures import ParityMeasure as ParityMeasure
 from .measures import WeightMeasure as WeightMeasure
-from .measures.capabilities import CapabilityMeasure as CapabilityMeasure
 from .plots import plot_capability_curves as plot_capability_curves
 from .plots import plot_cluster_effects as plot_cluster_effects
 from .plots import plot_composition as plot_composition

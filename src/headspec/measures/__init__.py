@@ -1,7 +1,8 @@
 """Ready measures for `headspec.sweep`: what to compute at a checkpoint."""
 
+from headspec.measures.capabilities import CapabilityMeasure
 from headspec.measures.clusters import ClusterMeasure
 from headspec.measures.parity import ParityMeasure
 from headspec.measures.weight_statistics import WeightMeasure
 
-__all__ = ["ClusterMeasure", "ParityMeasure", "WeightMeasure"]
+__all__ = ["CapabilityMeasure", "ClusterMeasure", "ParityMeasure", "WeightMeasure"]
