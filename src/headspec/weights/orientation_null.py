@@ -65,7 +65,12 @@ def alignment_moments(
     mean = np.full(np.broadcast(a2, b2).shape, 1 / d)
     spread = np.maximum(a2 - 1 / d, 0) * np.maximum(b2 - 1 / d, 0)
     variance = 2 * spread / ((d - 1) * (d + 2))
-    zonal = zip(_zonal(1.0, a2, a3), _zonal(1.0, b2, b3), _zonal(d**3, d**2, d), strict=True)
+    zonal = zip(
+        _zonal(1.0, a2, a3),
+        _zonal(1.0, b2, b3),
+        _zonal(float(d) ** 3, float(d) ** 2, float(d)),
+        strict=True,
+    )
     # C_(111) of the identity is 0 where d < 3, and so are those of A and B
     third = sum(a * b / unit for a, b, unit in zonal if unit > 0)
     central = third - 3 * mean * variance - mean**3

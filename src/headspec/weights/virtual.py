@@ -30,16 +30,16 @@ class VirtualWeights:
     """Products of two heads, `left @ right`, one a pair.
 
     Attributes:
-        left: `pair d_model rank`, float64, on the weights' device.
-        right: `pair rank d_model`.
-        singular_values: `pair rank`, descending.
+        left: `pair d_model d_head`, float64, on the weights' device.
+        right: `pair d_head d_model`.
+        singular_values: `pair rank`, descending; rank = min(d_head, d_model).
         pairs: the upstream and the downstream head of each.
         kind: `"q"`, `"k"` or `"v"`.
         model, step, processing: as in the weights.
     """
 
-    left: Float[Tensor, "pair d_model rank"]
-    right: Float[Tensor, "pair rank d_model"]
+    left: Float[Tensor, "pair d_model d_head"]
+    right: Float[Tensor, "pair d_head d_model"]
     singular_values: Float[Tensor, "pair rank"]
     pairs: tuple[tuple[Head, Head], ...]
     kind: str
