@@ -144,8 +144,8 @@ from .tasks.task_scores import score_task as score_task
 from .tasks.text_losses import TextLosses as TextLosses
 from .tasks.text_losses import perplexity as perplexity
 from .tasks.tokenised import TokenisedTask as TokenisedTask
-from .weights.circuit_result import CircuitSpectrum as CircuitSpectrum
 from .weights.circuit_result import CircuitSVD as CircuitSVD
+from .weights.circuit_result import CircuitSpectrum as CircuitSpectrum
 from .weights.circuits import ov_spectrum as ov_spectrum
 from .weights.circuits import ov_svd as ov_svd
 from .weights.circuits import qk_spectrum as qk_spectrum
@@ -161,10 +161,15 @@ from .weights.copying import CopyingScores as CopyingScores
 from .weights.copying import copying_scores as copying_scores
 from .weights.drift import weight_change as weight_change
 from .weights.drift_result import WeightChange as WeightChange
+from .weights.gaussian_spectra import gaussian_spectra as gaussian_spectra
+from .weights.marchenko_pastur import marchenko_pastur as marchenko_pastur
+from .weights.marchenko_pastur_result import MarchenkoPastur as MarchenkoPastur
 from .weights.position_dependence import PositionShare as PositionShare
 from .weights.position_dependence import position_share as position_share
 from .weights.positional_scores import PreviousTokenScores as PreviousTokenScores
 from .weights.positional_scores import previous_token_scores as previous_token_scores
+from .weights.power_law import fit_power_law as fit_power_law
+from .weights.power_law_result import PowerLawFit as PowerLawFit
 from .weights.projections import HeadProjection as HeadProjection
 from .weights.projections import project_heads as project_heads
 from .weights.row_clusters import RowClustering as RowClustering
@@ -175,6 +180,8 @@ from .weights.singular_values import singular_values as singular_values
 from .weights.spectra import spectral_stats as spectral_stats
 from .weights.spectral_result import SpectralStats as SpectralStats
 from .weights.subspaces import projection_kernel_overlap as projection_kernel_overlap
+from .weights.tail_comparison import TailComparison as TailComparison
+from .weights.tail_comparison import compare_tails as compare_tails
 from .weights.token_readouts import top_tokens as top_tokens
 from .weights.virtual import VirtualWeights as VirtualWeights
 from .weights.virtual import virtual_weights as virtual_weights
