@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from zoo import ZOO, config_dict, tiny_model
 from headspec import MATRICES
 from headspec.checkpoints.hub import FIRST_READ
 from headspec.checkpoints.micro import STEPS as MICRO_STEPS
-from headspec.checkpoints.suite import open_suite
+from headspec.checkpoints.suite import CheckpointSuite, open_suite
 from headspec.errors import StepNotFoundError
 from headspec.layouts import embedding_matrices_from_tensors, layer_matrices_from_tensors
 
@@ -88,3 +89,8 @@ def test_the_embedded_suite() -> None:
     model = build_model(suite.source, last, None, processing="none")
     with torch.no_grad():
         torch.testing.assert_close(model.embed(ids)[0], tables["embed"][:5].float())
+
+
+def test_the_example_runs() -> None:
+    (example,) = doctest.DocTestFinder().find(CheckpointSuite.layer_matrices, "layer_matrices")
+    assert doctest.DocTestRunner().run(example).failed == 0

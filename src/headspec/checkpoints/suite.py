@@ -168,7 +168,7 @@ class CheckpointSuite:
         Example:
             >>> import headspec as hs
             >>> hs.open_suite("micro").layer_matrices(0, 1)["mlp_in"].shape
-            torch.Size([96, 384])
+            torch.Size([120, 240])
         """
         config = self.config(step)
         names = layouts.layer_matrix_names(config, layer, self.source.weight_map(step)).values()

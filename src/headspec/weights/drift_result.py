@@ -114,8 +114,12 @@ class WeightChange:
         left, right = (spread(np.degrees(angle)) for angle in (self.left_angle, self.right_angle))
         randoms = [f"{math.degrees(angle):.3g}" for angle in (self.left_random, self.right_random)]
         near = int((self.gap < 0.01).sum())
+        noisy = (
+            f"The gap below s_{self.k} is under 1 % in {near} of {count}: there, angles also count "
+            "near-equal directions that trade places."
+        )
         return (
             f"{start}: {', '.join(parts)}. Subspaces of the {self.k} largest singular values "
             f"turned by {left} degrees on the left (random ones: {randoms[0]}) and {right} on the "
             f"right ({randoms[1]})."
-        ) + (f" In {near} the gap below s_{self.k} is under 1 %: angles are noisy." if near else "")
+        ) + (f" {noisy}" if near else "")
