@@ -118,7 +118,7 @@ def test_equal_to_transformer_lens(circuit):
     """`FactoredMatrix.svd` of the same heads: values, and vectors up to signs and rounding."""
     from transformer_lens import FactoredMatrix
 
-    w = hs.open_suite("micro").head_weights(6144, 1)
+    w = hs.open_suite("micro").head_weights(6144, 1).to(torch.float32)
     A, B = (w.W_Q, w.W_K.mT) if circuit == "qk" else (w.W_V, w.W_O)
     U, S, Vh = FactoredMatrix(A, B).svd()
     found = hs.qk_svd(w) if circuit == "qk" else hs.ov_svd(w)

@@ -97,6 +97,17 @@ def test_share_over_all_offsets_is_the_limit(pairing):
     torch.testing.assert_close(unrotated, w.W_Q[..., 4:] @ w.W_K[..., 4:].mT)
 
 
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("offsets", [None, range(30)])
+def test_random_heads_have_the_share_of_the_null(pairing, offsets):
+    w = random_heads(50, 200, 8, rotary=Rotary(6, 50.0, pairing))
+    found = hs.position_share(w, offsets=offsets)
+    assert len(set(found.null_mean)) == 1
+    np.testing.assert_allclose(found.share.mean(), found.null_mean[0], atol=0.01)
+    if offsets is None:
+        assert found.null_mean[0] == 2 / 8
+
+
 def test_offsets_change_nothing_without_rotary_embeddings():
     w = random_heads(3, 10, 4)
     for offset in (0, 5, range(3), None):
@@ -122,6 +133,7 @@ def test_frame_summary_and_files(tmp_path):
     assert frame["metric"].unique().tolist() == ["qk.position_share"]
     assert frame["offsets"].unique().tolist() == ["8 offsets from 0 to 7"]
     np.testing.assert_allclose(frame["value"], found.share.ravel())
+    np.testing.assert_allclose(frame["null_mean"], found.null_mean.ravel())
     assert "a median 0." in found.summary()
     assert "(L2H" in found.summary()
     results.save(found, tmp_path / "share.json")

@@ -14,7 +14,7 @@ from torch import Tensor
 from headspec.head_tensors import HeadWeights
 from headspec.results import tidy
 from headspec.weights.circuit_factors import as_layers, qk_factors
-from headspec.weights.rotary_forms import mean_square
+from headspec.weights.rotary_forms import mean_square, query_factor
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,14 @@ class PositionShare:
     Attributes:
         share: squared Frobenius norm of the mean form over the mean squared norm of the forms,
             0 to 1, `layer head`, or `head` for one layer; nan for a head of zeros.
+        null_mean: the share that is expected of random weights (independent, all directions alike):
+            the mean over dimensions of |mean of exp(i frequency offset)|^2, 1 for unrotated ones.
         offsets: the offsets averaged over; None for ever more of them.
         layers, steps, model, processing: as in the weights.
     """
 
     share: Float[np.ndarray, "*layer head"]
+    null_mean: Float[np.ndarray, "*layer head"]
     offsets: tuple[int, ...] | None
     layers: tuple[int, ...]
     steps: tuple[int | None, ...]
@@ -54,6 +57,7 @@ class PositionShare:
                 "head": head,
                 "metric": "qk.position_share",
                 "value": values.ravel(),
+                "null_mean": self.null_mean.ravel(),
                 "matrix": "qk",
                 "statistic": "position_share",
                 "offsets": self.span,
@@ -72,7 +76,8 @@ class PositionShare:
         return named + (
             f"a median {np.nanmedian(values):.3f} of the squared norm is the same at all of them, "
             f"from {values[low]:.3f} (L{self.layers[low[0]]}H{low[1]}) to {values[high]:.3f} "
-            f"(L{self.layers[high[0]]}H{high[1]})."
+            f"(L{self.layers[high[0]]}H{high[1]}); random weights give "
+            f"{np.mean(self.null_mean):.3f}."
         )
 
 
@@ -94,6 +99,8 @@ def position_share(
     and the share is ||M||^2 / mean ||M(t)||^2: 1 without rotary embeddings. Over ever more offsets
     (`offsets=None`) the mean keeps the unrotated dimensions alone, so it is 0 for a head that is
     rotated whole. Over a context's offsets slow planes count as constant too.
+
+    A share means something beside `null_mean`, which grows with the base and the unrotated part.
 
     **What it does not show.** How attention depends on position on real text: rotated planes that
     queries and keys hardly use do nothing, and the softmax weighs the largest scores.
@@ -121,7 +128,7 @@ def position_share(
         [0.5]
     """
     layers = as_layers(weights)
-    shares = []
+    shares, nulls = [], []
     for layer in layers:
         left, right = qk_factors(layer, biases=biases, dtype=torch.float64)
         right = right.repeat_interleave(layer.group_size, 0)
@@ -131,9 +138,13 @@ def position_share(
         constant = mean_square(mean, right, None, None)
         whole = mean_square(left, right, layer.rotary, offsets, frequencies)
         shares.append((constant / whole).clamp(max=1).cpu().numpy())
-    models = {w.model for w in layers}
+        unit = torch.eye(layer.d_head, dtype=torch.float64)[None]
+        turn = query_factor(unit, layer.rotary, offsets, frequencies)
+        nulls.append(np.full(layer.n_heads, float(turn.square().sum() / layer.d_head)))
+    models, one = {w.model for w in layers}, isinstance(weights, HeadWeights)
     return PositionShare(
-        share=shares[0] if isinstance(weights, HeadWeights) else np.stack(shares),
+        share=shares[0] if one else np.stack(shares),
+        null_mean=nulls[0] if one else np.stack(nulls),
         offsets=None if offsets is None else tuple(int(offset) for offset in offsets),
         layers=tuple(w.layer for w in layers),
         steps=tuple(w.step for w in layers),
