@@ -6,28 +6,40 @@ and a layout for narrow screens in `layout.meta["headspec"]`; `headspec.report` 
 
 from headspec.plots.capabilities import plot_capability_curves
 from headspec.plots.emergence import plot_emergence_map
+from headspec.plots.emergence_pair import plot_emergence_comparison
 from headspec.plots.head_effects import plot_head_effects
 from headspec.plots.parity_null import plot_parity_null
 from headspec.plots.parity_rates import plot_success_rates
 from headspec.plots.parity_timeline import plot_parity_timeline
 from headspec.plots.projection import plot_head_projection
+from headspec.plots.rate_forest import plot_size_forest
+from headspec.plots.rate_heatmap import plot_rate_heatmap
 from headspec.plots.similarity import plot_similarity_heatmaps
 from headspec.plots.specialisation import plot_cluster_effects
 from headspec.plots.swaps import plot_swap_null
 from headspec.plots.timeline import plot_metric_timeline
+from headspec.plots.weight_composition import plot_composition
+from headspec.plots.weight_spectra import plot_spectra
+from headspec.plots.weight_timeline import plot_weight_timeline
 from headspec.plots.window import TransitionLike
 
 __all__ = [
     "TransitionLike",
     "plot_capability_curves",
     "plot_cluster_effects",
+    "plot_composition",
+    "plot_emergence_comparison",
     "plot_emergence_map",
     "plot_head_effects",
     "plot_head_projection",
     "plot_metric_timeline",
     "plot_parity_null",
     "plot_parity_timeline",
+    "plot_rate_heatmap",
     "plot_similarity_heatmaps",
+    "plot_size_forest",
+    "plot_spectra",
     "plot_success_rates",
     "plot_swap_null",
+    "plot_weight_timeline",
 ]

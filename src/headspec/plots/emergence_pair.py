@@ -14,7 +14,7 @@ from headspec.plots.emergence_strip import EmergenceMarks, emergence_rows, shade
 from headspec.plots.frames import metric_rows, usable, whose
 from headspec.plots.palette import MUTED, NULL_MEAN, TRANSITION
 from headspec.plots.panels import Panels
-from headspec.plots.steps import StepAxis, short_number
+from headspec.plots.steps import StepAxis
 from headspec.plots.window import swatch
 from headspec.plots.wording import capability_name, capability_unit
 
@@ -80,7 +80,7 @@ def plot_emergence_comparison(frame: pd.DataFrame, comparison: pd.DataFrame) -> 
     axis = StepAxis([step for each in curves.values() for step in each["step"]])
     places = [(pair, side) for pair in pairs for side in (0, 1)]
     panels = Panels(
-        titles=[_title(pair, side) for pair, side in places],
+        titles=[_named(pair.names[side]) for pair, side in places],
         columns=2,
         height=220,
         narrow_height=190,
@@ -109,7 +109,7 @@ def plot_emergence_comparison(frame: pd.DataFrame, comparison: pd.DataFrame) -> 
         )
         figure.update_layout({panels.axis("x", i): axis.layout(), panels.axis("y", i): look})
         _chance(figure, panels, i, axis=axis, level=pair.chance[side], rows=curves[name])
-        _before(figure, panels, i, axis=axis, pair=pair)
+        _before(figure, panels, i, axis=axis, pair=pair, side=side)
         trace = curve_trace(curves[name], axis, name, side)
         figure.add_trace(trace.update(panels.names(i)).update(showlegend=False))
     entries: list[dict] = [
@@ -169,21 +169,9 @@ def _only(comparison: pd.DataFrame, metric: str) -> dict:
     return rows.to_dict("records")[0]
 
 
-def _window(pair: _Pair, side: int) -> tuple[int | None, int | None]:
-    return pair.marks.windows[pair.marks.names.index(pair.names[side])]
-
-
 def _named(name: str) -> str:
     words = capability_name(name)
     return words[:1].upper() + words[1:]
-
-
-def _title(pair: _Pair, side: int) -> str:
-    """The metric, and for the continuous one how much was done when the other emerged."""
-    title = _named(pair.names[side])
-    if side == 1 and np.isfinite(pair.done):
-        title += f": {pair.done:.0%} done before"
-    return title
 
 
 def _chance(
@@ -215,9 +203,11 @@ def _chance(
     )
 
 
-def _before(figure: go.Figure, panels: Panels, index: int, *, axis: StepAxis, pair: _Pair) -> None:
-    """The last step before the thresholded metric emerged, as a dashed line."""
-    before, _ = _window(pair, 0)
+def _before(
+    figure: go.Figure, panels: Panels, index: int, *, axis: StepAxis, pair: _Pair, side: int
+) -> None:
+    """The last step before the thresholded metric emerged, and how much was done by then."""
+    before, _ = pair.marks.windows[pair.marks.names.index(pair.names[0])]
     if before is None:
         return
     names = panels.names(index)
@@ -233,6 +223,19 @@ def _before(figure: go.Figure, panels: Panels, index: int, *, axis: StepAxis, pa
         line=_BEFORE,
         name="before",
     )
+    if side == 1 and np.isfinite(pair.done):
+        on_right = np.log10(x) > np.mean(axis.range)
+        figure.add_annotation(
+            text=f"{pair.done:.0%} done",
+            xref=names["xaxis"],
+            yref=f"{names['yaxis']} domain",
+            x=float(np.log10(x)),
+            y=1,
+            xanchor="right" if on_right else "left",
+            yanchor="top",
+            showarrow=False,
+            font={"size": 11, "color": MUTED},
+        )
 
 
 def _alt(pairs: list[_Pair]) -> str:
@@ -240,9 +243,8 @@ def _alt(pairs: list[_Pair]) -> str:
     for pair in pairs:
         words = f"{'; '.join(pair.marks.said)}"
         if np.isfinite(pair.done):
-            before, _ = _window(pair, 0)
             words += (
-                f"; by step {short_number(before or 0)}, {pair.done:.0%} of the change of "
+                f"; before the first emerged, {pair.done:.0%} of the change of "
                 f"{capability_name(pair.names[1])} was done ({pair.done_low:.0%} to "
                 f"{pair.done_high:.0%})"
             )

@@ -54,6 +54,8 @@ class EmergenceMarks:
 def emergence_rows(frame: pd.DataFrame | None) -> EmergenceMarks:
     """Windows out of rows of `Emergence.to_frame()`, sorted by step.
 
+    Rows with the status `"not asked"` (no chance is known) are left out.
+
     Raises:
         InputError: for missing columns, or several rows of one capability.
     """
@@ -66,7 +68,8 @@ def emergence_rows(frame: pd.DataFrame | None) -> EmergenceMarks:
             got=f"no column {', '.join(missing)}",
             fix="Join the frames of `emergence_step(...)`, one a capability.",
         )
-    names = [str(name).removesuffix(".emergence") for name in frame["metric"]]
+    rows = frame.loc[[status != "not asked" for status in frame["status"]]]
+    names = [str(name).removesuffix(".emergence") for name in rows["metric"]]
     if len(set(names)) < len(names):
         raise InputError(
             expected="one row of each capability",
@@ -75,15 +78,15 @@ def emergence_rows(frame: pd.DataFrame | None) -> EmergenceMarks:
         )
     ends = [
         (_step(before), _step(step))
-        for before, step in zip(frame["step_before"], frame["step"], strict=True)
+        for before, step in zip(rows["step_before"], rows["step"], strict=True)
     ]
     last = [math.inf if step is None else float(step) for _, step in ends]
     order = sorted(range(len(names)), key=last.__getitem__)
-    middle = frame["midpoint"].to_numpy(float) if "midpoint" in frame.columns else None
+    middle = rows["midpoint"].to_numpy(float) if "midpoint" in rows.columns else None
     return EmergenceMarks(
         names=[names[i] for i in order],
         windows=[ends[i] for i in order],
-        status=[str(frame["status"].iloc[i]) for i in order],
+        status=[str(rows["status"].iloc[i]) for i in order],
         midpoints=[math.nan if middle is None else float(middle[i]) for i in order],
     )
 
@@ -97,7 +100,7 @@ def _words(window: tuple[int | None, int | None], status: str) -> str:
     if step is None:
         return _CENSORED.get(status, status)
     if before is None:
-        return f"by step {short_number(step)}"
+        return f"above chance from step {short_number(step)} on"
     return f"{short_number(before)} to {short_number(step)}"
 
 

@@ -38,7 +38,7 @@ class Panels:
         bar: whether a colour bar lies below, for which the footer is made higher.
         share_y: whether only the first column names its y axis.
         shares: height of each panel as a share of `height`; None: all are alike. The highest
-            panel of a row gives the row its height.
+            panel of a row gives the row its height, lower ones keep to its top.
     """
 
     titles: Sequence[str]
@@ -94,6 +94,7 @@ class Panels:
         """Height, margins, legend and axis domains as a layout (part)."""
         columns = min(self.narrow_columns if narrow else self.columns, len(self.titles))
         heights = self._heights(narrow=narrow)
+        height = self.narrow_height if narrow else self.height
         lines = self.narrow_legend_lines if narrow else self.legend_lines
         inner = self._inner(narrow=narrow)
         footer = self.footer + (BAR_HEIGHT if self.bar else 0)
@@ -118,7 +119,8 @@ class Panels:
             high = 1 - (sum(heights[:row]) + row * self.gap) / inner
             left = column * (width + gap)
             layout[self.axis("x", i)] = {"domain": [left, min(1.0, left + width)]}
-            layout[self.axis("y", i)] = {"domain": [max(0.0, high - heights[row] / inner), high]}
+            own = heights[row] if self.shares is None else round(height * self.shares[i])
+            layout[self.axis("y", i)] = {"domain": [max(0.0, high - own / inner), high]}
         return layout
 
     def figure(

@@ -74,7 +74,6 @@ def draw_cells(
     *,
     grid: CellGrid,
     alpha: float,
-    height: int,
 ) -> None:
     """One matrix: its cells, its dots, and lines between capabilities."""
     names = panels.names(index)
@@ -124,7 +123,6 @@ def draw_cells(
         )
     plain = {"showgrid": False, "showline": False, "ticks": "", "tickmode": "array"}
     small = {"size": 10, "color": MUTED}
-    rows_that_fit = max(height, 120) / ROW
     figure.update_layout(
         {
             panels.axis("x", index): {
@@ -142,7 +140,7 @@ def draw_cells(
                 "tickvals": list(range(shape[0])),
                 "ticktext": [statistic_words(name)[0] for name in statistics],
                 "tickfont": small,
-                "range": [rows_that_fit - 0.5, -0.5],
+                "range": [shape[0] - 0.5, -0.5],
             },
         }
     )

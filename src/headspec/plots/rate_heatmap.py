@@ -65,13 +65,15 @@ def plot_rate_heatmap(
     matrices = in_order(list(dict.fromkeys(rows["matrix"])), MATRICES)
     parts = {matrix: rows.loc[rows["matrix"] == matrix] for matrix in matrices}
     grid = cell_grid(rows)
-    most = max(part["statistic"].nunique() for part in parts.values())
+    n_rows = [part["statistic"].nunique() for part in parts.values()]
+    most = max(7, *n_rows)  # room for the last panel
     which = str(rows["judged"].iloc[0])
     panels = Panels(
         titles=[*(matrix_label(matrix) for matrix in matrices), "Raw values, to compare"],
         columns=grid.columns,
-        height=max(ROW * most, 120),
-        narrow_height=max(ROW * most, 120),
+        height=ROW * most,
+        narrow_height=ROW * most,
+        shares=[*(n / most for n in n_rows), 1.0],
         gap=grid.label_height + 34,
         gap_share=(LEFT + 8) / WIDTH,
         legend_lines=1,
@@ -89,7 +91,7 @@ def plot_rate_heatmap(
         note=_note(places, which=which, alpha=alpha, lag=lag),
     )
     for i, part in enumerate(parts.values()):
-        draw_cells(figure, panels, i, part, grid=grid, alpha=alpha, height=ROW * most)
+        draw_cells(figure, panels, i, part, grid=grid, alpha=alpha)
     add_raw_panel(figure, panels, rows, alpha=alpha)
     title = "r of rates of change (no unit)"
     figure.update_layout(coloraxis=diverging_axis(1.0, title=title, below=panels.below()))
