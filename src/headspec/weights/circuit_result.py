@@ -110,16 +110,19 @@ class CircuitSpectrum:
         else:
             when = f" at {len(set(self.steps))} steps"
         biased = ", with biases" if self.biases else ""
+        named = sorted(set(self.layers))
+        where = f"layer {named[0]}" if len(named) == 1 else f"each of {len(named)} layers"
         first, every = shares[..., 0], shares.sum(-1)
+        kept = values.shape[2] < min(self.d_head, self.d_model)
         lines = [
             f"{self.circuit.upper()} circuits of {self.model or 'a model'}{when} "
             f"({self.form}{biased}; processing {self.processing}): {values.shape[1]} heads in "
-            f"{len(set(self.layers))} layer(s), {values.shape[2]} singular values each.",
+            f"{where}, {values.shape[2]} singular values each.",
             f"Largest: {values[..., 0].max():.4g} (L{self.layers[place]}H{head}); median over "
             f"heads {np.median(values[..., 0]):.4g}.",
             f"Share of the squared norm in the first direction: median {np.median(first):.3f}, "
-            f"range {first.min():.3f} to {first.max():.3f}; in the {values.shape[2]} kept: at "
-            f"least {every.min():.3f}.",
+            f"range {first.min():.3f} to {first.max():.3f}"
+            + (f"; in the {values.shape[2]} kept: at least {every.min():.3f}." if kept else "."),
         ]
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 

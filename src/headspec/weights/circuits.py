@@ -139,7 +139,7 @@ def qk_spectrum(
     frequencies: Float[Tensor, " pair"] | None = None,
     dtype: torch.dtype | None = None,
 ) -> CircuitSpectrum:
-    """The singular values that `qk_svd` gives, without the vectors: several times faster.
+    """The singular values that `qk_svd` gives, without the vectors: two to three times faster.
 
     Args:
         weights: one layer's heads, or a sequence (layers, or one layer at several steps).
@@ -171,7 +171,7 @@ def ov_spectrum(
     biases: bool = False,
     dtype: torch.dtype | None = None,
 ) -> CircuitSpectrum:
-    """The singular values that `ov_svd` gives, without the vectors: several times faster.
+    """The singular values that `ov_svd` gives, without the vectors: two to three times faster.
 
     Args:
         weights: one layer's heads, or a sequence (layers, or one layer at several steps).
