@@ -46,16 +46,24 @@ def spaced(rows):
 def test_scores_are_those_of_hugging_face(kind, budget):
     model = hooked("gpt_neox", kind)
     task = Task("toy", spaced(ROWS).pairs, prepend_bos=True)
-    found = score_task(model, task, memory_budget=budget)
+    found = score_task(model, task, contrast="whole", memory_budget=budget)
     right = [by_hand(clean, correct) for clean, _, correct, _ in ROWS]
     wrong = [by_hand(clean, other) for clean, _, _, other in ROWS]
     expected = np.array([x[0] for x in right])
     other = np.array([x[0] for x in wrong])
     assert found.log_prob == pytest.approx(expected, abs=5e-5)
-    assert found.log_prob_wrong == pytest.approx(other, abs=1e-4)
     assert found.log_prob_difference == pytest.approx(expected - other, abs=1e-4)
     assert found.preference.tolist() == (expected > other).astype(float).tolist()
     assert found.accuracy.tolist() == [float(x[1]) for x in right]
+    parting = score_task(model, task, memory_budget=budget)
+    assert parting.log_prob == pytest.approx(expected, abs=5e-5)
+    first = [
+        by_hand(f"{clean}{common}", x)[0] - by_hand(f"{clean}{common}", y)[0]
+        for (clean, *_), common, x, y in zip(
+            ROWS, ("", " w7", ""), ("w7", "w8", "w21"), ("w9", "w9", "w22"), strict=True
+        )
+    ]
+    assert parting.log_prob_difference == pytest.approx(first, abs=1e-4)
 
 
 def test_frame_has_thresholded_and_continuous_together():
@@ -85,6 +93,21 @@ def test_the_embedded_suites_own_scores(family, step):
     assert found.n == 60
     assert found.accuracy.tolist() == table["correct"].astype(float).tolist()
     assert found.log_prob == pytest.approx(table["log_prob"].to_numpy(), abs=1e-3)
+    expected = table["log_prob_difference"].to_numpy()
+    assert found.log_prob_difference == pytest.approx(expected, abs=1e-3)
+    assert found.preference.tolist() == (expected > 0).astype(float).tolist()
+
+
+def test_an_untrained_model_does_not_prefer_the_shorter_answer():
+    """9.8 against 9.11: summed over whole answers, guessing looks like knowing."""
+    task = hs.build_task("decimal_comparison", n=100, wording="micro")
+    model = hs.open_suite("micro-small").model(0)
+    naive = score_task(model, task, contrast="whole")
+    assert naive.preference.mean() == 1  # negative control
+    assert naive.log_prob_difference.mean() > 5
+    found = score_task(model, task).to_frame().set_index("measure")
+    assert abs(found.loc["preference", "value"] - 0.5) < 3.5 * found.loc["preference", "se"]
+    assert abs(found.loc["log_prob_difference", "value"]) < 0.3
 
 
 def test_the_embedded_suites_table():
@@ -99,13 +122,14 @@ def test_the_embedded_suites_table():
         assert abs(row["value"] - curve.loc[metric, "value"]) < 3.5 * error
 
 
-def test_first_tokens_and_tokenised_tasks():
+def test_tokenised_tasks():
     model = hooked("gpt_neox", "bridge")
     whole = score_task(model, spaced(ROWS))
-    first = score_task(model, spaced(ROWS), answers="first_token")
-    assert first.log_prob[0] > whole.log_prob[0]
     tokenised = spaced(ROWS).tokenise(model.tokenizer)
     assert score_task(model, tokenised).log_prob == pytest.approx(whole.log_prob)
+    first = score_task(model, spaced(ROWS).tokenise(model.tokenizer, answers="first_token"))
+    assert first.log_prob[0] > whole.log_prob[0]
+    assert first.log_prob_difference == pytest.approx(whole.log_prob_difference, abs=1e-5)
 
 
 def test_broken_pairs_are_counted():

@@ -12,9 +12,8 @@ from headspec.errors import InputError
 from headspec.tasks.minimal_pairs import MinimalPairs
 from headspec.tasks.pair_scores import score_minimal_pairs
 from headspec.tasks.prompts import Task
-from headspec.tasks.task_scores import score_task
+from headspec.tasks.task_scores import Contrast, score_task
 from headspec.tasks.text_losses import Texts, perplexity
-from headspec.tasks.tokenised import Answers
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class CapabilityMeasure:
         tasks: scored by `score_task`.
         texts: name -> texts or rows of token ids, scored by `perplexity`.
         minimal_pairs: scored by `score_minimal_pairs`.
-        answers: of `score_task`.
+        contrast: of `score_task`.
         window, stride: of `perplexity`.
         memory_budget: of all.
 
@@ -43,7 +42,7 @@ class CapabilityMeasure:
     tasks: tuple[Task, ...] = ()
     texts: Mapping[str, Texts] = field(default_factory=dict)
     minimal_pairs: tuple[MinimalPairs, ...] = ()
-    answers: Answers = "whole"
+    contrast: Contrast = "first_token"
     window: int | None = None
     stride: int | None = None
     memory_budget: int = 2**28
@@ -61,7 +60,7 @@ class CapabilityMeasure:
     def __call__(self, checkpoint: Checkpoint) -> pd.DataFrame:
         model, budget = checkpoint.model(), self.memory_budget
         parts = [
-            score_task(model, task, answers=self.answers, memory_budget=budget)
+            score_task(model, task, contrast=self.contrast, memory_budget=budget)
             for task in self.tasks
         ]
         parts += [

@@ -87,7 +87,9 @@ def _check(model: Any, rows: Sequence[Sequence[int]]) -> None:
             got=f"{min(lengths)} to {max(lengths)}" if rows else "no row",
             fix="Leave empty texts out; `perplexity` cuts long ones into windows.",
         )
-    if getattr(model.cfg, "attention_dir", "causal") != "causal":
+    wrapped = type(getattr(model, "original_model", None)).__name__
+    both_ways = getattr(model.cfg, "attention_dir", "causal") != "causal"
+    if both_ways or wrapped.endswith("ForMaskedLM"):  # transformer-lens 3.9 calls BERT causal
         raise InputError(
             expected="a causal model, which predicts each token from those before it",
             got="a bidirectional one",
