@@ -133,7 +133,7 @@ def test_a_batch_is_its_rows_and_saves(tmp_path):
         assert both.sigma[row] == one.sigma
     assert both.n_spikes.tolist()[:2] == [1, 3]
     frame = both.to_frame()
-    assert frame["metric"].tolist()[:3] == ["n_spikes", "spike_variance", "mp_sigma"]
+    assert frame["metric"].unique().tolist()[:3] == ["n_spikes", "spike_variance", "mp_sigma"]
     assert "3 matrices of 50 x 30" in both.summary()
     results.save(both, tmp_path / "bulk.json")
     assert results.load(tmp_path / "bulk.json").to_frame().equals(frame)

@@ -291,10 +291,9 @@ def test_frame_and_file(tmp_path):
     fit = fit_power_law(values, n_bootstrap=9, null="gaussian", shape=(128, 64), n_null=9)
     frame = fit.to_frame()
     assert list(frame.columns[:11]) == list(results.TIDY_COLUMNS)
-    assert frame["metric"].tolist()[:6] == [
-        "alpha", "weighted_alpha", "log_spectral_norm", "xmin", "ks", "n_tail",
-    ]  # fmt: skip
-    first = frame.set_index(["spectrum", "metric"]).loc[1]
+    metrics = ["alpha", "weighted_alpha", "log_spectral_norm", "xmin", "ks", "n_tail"]
+    assert frame["metric"].unique().tolist() == metrics
+    first = fit.to_frame(dims=("layer",)).set_index(["layer", "metric"]).loc[1]
     assert first.loc["alpha", "value"] == fit.alpha[1]
     assert first.loc["alpha", "null_mean"] == fit.null_mean[1]
     assert first.loc["alpha", "p"] == fit.null_p[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from headspec.results import tidy
+from headspec.weights.batch_frames import batch_frame
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,14 @@ class MarchenkoPastur:
     level: float
     shape: tuple[int, int]
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self, *, dims: Sequence[str] | None = None) -> pd.DataFrame:
         """Five rows a matrix: n_spikes, spike_variance, mp_sigma, mp_edge, mp_bulk_ks.
 
-        `n` counts the singular values, `spectrum` the matrices of the batch in order.
+        `n` counts the singular values.
+
+        Args:
+            dims: names of the batch's dimensions, which become columns, such as
+                `("layer", "head")`; None: `index`, or `index_0`, `index_1`, ... of several.
         """
         values = {
             "n_spikes": self.n_spikes.astype(float),
@@ -57,16 +63,7 @@ class MarchenkoPastur:
             "mp_edge": self.edge,
             "mp_bulk_ks": self.bulk_ks,
         }
-        size = self.sigma.size
-        frame = tidy(
-            {
-                "metric": [name for name in values for _ in range(size)],
-                "value": np.concatenate([value.reshape(-1) for value in values.values()]),
-                "n": np.full(size * len(values), min(self.shape)),
-                "spectrum": np.tile(np.arange(size), len(values)),
-            }
-        )
-        return frame.sort_values("spectrum", kind="stable", ignore_index=True)
+        return tidy(batch_frame(values, dims), n=min(self.shape))
 
     def summary(self) -> str:
         """One or two plain sentences."""

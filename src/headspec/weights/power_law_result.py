@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
 from headspec.results import tidy
+from headspec.weights.batch_frames import batch_frame
 
 FITTED = "fitted"
 TOO_FEW = "too few values"
 ALL_EQUAL = "no two values differ"
+_METRICS = ("alpha", "weighted_alpha", "log_spectral_norm", "xmin", "ks", "n_tail")
 
 
 @dataclass(frozen=True)
@@ -71,45 +73,31 @@ class PowerLawFit:
         """
         return np.asarray(self.alpha * self.log_spectral_norm)
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self, *, dims: Sequence[str] | None = None) -> pd.DataFrame:
         """Six rows a spectrum: alpha, weighted_alpha, log_spectral_norm, xmin, ks, n_tail.
 
         Of `alpha`, `p` is its place among Gaussian matrices and `se` its standard error; of `ks`,
-        `p` is the goodness of fit. `n` counts the values in the tail, `spectrum` the spectra of
-        the batch in order.
+        `p` is the goodness of fit. `n` counts the values in the tail.
+
+        Args:
+            dims: names of the batch's dimensions, which become columns, such as
+                `("layer", "head")`; None: `index`, or `index_0`, `index_1`, ... of several.
         """
-        nothing = np.full(self.alpha.size, np.nan)
-        columns: dict[str, Any] = {name: [] for name in ("metric", "value", "p", "se")}
-        values = {
-            "alpha": (self.alpha, self.null_p, self.se),
-            "weighted_alpha": (self.weighted_alpha, nothing, nothing),
-            "log_spectral_norm": (self.log_spectral_norm, nothing, nothing),
-            "xmin": (self.xmin, nothing, nothing),
-            "ks": (self.ks, self.p_value, nothing),
-            "n_tail": (self.n_tail.astype(float), nothing, nothing),
+        values = {name: np.asarray(getattr(self, name), dtype=float) for name in _METRICS}
+        counts = {"n": self.n_tail, "n_values": self.n, "n_dropped": self.n_dropped}
+        frame = batch_frame(values, dims, **counts, status=self.status)
+        of_alpha, of_ks = (frame["metric"] == name for name in ("alpha", "ks"))
+        beside = {
+            "p": self.null_p,
+            "null_mean": self.null_mean,
+            "null_sd": self.null_sd,
+            "se": self.se,
         }
-        for metric, numbers in values.items():
-            columns["metric"] += [metric] * self.alpha.size
-            for name, number in zip(("value", "p", "se"), numbers, strict=True):
-                columns[name].append(number.reshape(-1))
-        parts = {
-            name: np.concatenate(part) if name != "metric" else part
-            for name, part in columns.items()
-        }
-        repeated = {
-            "n": self.n_tail,
-            "spectrum": np.arange(self.alpha.size),
-            "status": self.status,
-            "n_values": self.n,
-            "n_dropped": self.n_dropped,
-        }
-        for name, part in repeated.items():
-            parts[name] = np.tile(np.asarray(part).reshape(-1), len(values))
-        of_alpha = np.array(parts["metric"]) == "alpha"
-        for name in ("null_mean", "null_sd"):
-            drawn = np.tile(getattr(self, name).reshape(-1), len(values))
-            parts[name] = np.where(of_alpha, drawn, np.nan)
-        return tidy(parts, seed=self.seed).sort_values("spectrum", kind="stable", ignore_index=True)
+        for name, numbers in beside.items():
+            frame[name] = np.nan
+            frame.loc[of_alpha, name] = numbers.ravel()
+        frame.loc[of_ks, "p"] = self.p_value.ravel()
+        return tidy(frame, seed=self.seed)
 
     def summary(self) -> str:
         """A few plain sentences."""

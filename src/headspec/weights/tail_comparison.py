@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from headspec.errors import InputError, check_choice
 from headspec.results import tidy
+from headspec.weights.batch_frames import batch_frame
 from headspec.weights.power_law_result import PowerLawFit
 
 Against = Literal["lognormal", "exponential"]
@@ -43,18 +45,15 @@ class TailComparison:
     n_tail: Int[np.ndarray, "*batch"]
     against: str
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row a spectrum: the normalised ratio and its p; `ratio` is an extra column."""
-        return tidy(
-            {
-                "value": self.normalised.reshape(-1),
-                "p": self.p_value.reshape(-1),
-                "n": self.n_tail.reshape(-1),
-                "spectrum": np.arange(self.ratio.size),
-                "ratio": self.ratio.reshape(-1),
-            },
-            metric=f"power_law_vs_{self.against}",
-        )
+    def to_frame(self, *, dims: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row a spectrum: the normalised ratio and its p; `ratio` is an extra column.
+
+        Args:
+            dims: names of the batch's dimensions, which become columns, such as
+                `("layer", "head")`; None: `index`, or `index_0`, `index_1`, ... of several.
+        """
+        values = {f"power_law_vs_{self.against}": self.normalised}
+        return tidy(batch_frame(values, dims, p=self.p_value, n=self.n_tail, ratio=self.ratio))
 
     def summary(self) -> str:
         """One plain sentence a verdict."""
