@@ -149,11 +149,12 @@ def copying_scores(
     with torch.no_grad():
         vocabulary = None
         if embed is not None and unembed is not None:
-            vocabulary = vocabulary_of(embed, unembed)
+            device = layers[0].W_V.device
+            vocabulary = vocabulary_of(embed.to(device), unembed.to(device))
         found, draws = [], []
         for layer in layers:
             reads, writes = as_double(layer, "W_V"), as_double(layer, "W_O")
-            core = writes @ (reads if vocabulary is None else vocabulary.pairing.to(reads) @ reads)
+            core = writes @ (reads if vocabulary is None else vocabulary.pairing @ reads)
             found.append(torch.linalg.eigvals(core).cpu().numpy())
             draws.append(null_scores(writes, reads, vocabulary, n_null, rng))
     eigenvalues, null = np.concatenate(found), np.concatenate(draws)
