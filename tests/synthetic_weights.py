@@ -183,3 +183,31 @@ def spectra_frame(*, layers=4, matrices=("q", "k", "v", "o"), size=96, model="mi
                     for rank, value in zip(ranks, values, strict=True)
                 ]
     return tidy(rows, model=model)
+
+
+def composition_frame(*, layers=3, heads=3, seed=0):
+    """Two kinds of composition between heads of three layers, one strong pair in each."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for kind in ("q_composition", "k_composition"):
+        for layer in range(layers):
+            for layer_2 in range(layer + 1, layers):
+                for head in range(heads):
+                    for head_2 in range(heads):
+                        strong = (layer, head, layer_2, head_2) == (0, 1, 2, 0)
+                        p = 1e-4 if strong else float(rng.uniform(0.005, 1))
+                        rows.append(
+                            {
+                                "layer": layer,
+                                "head": head,
+                                "metric": kind,
+                                "value": 0.1 + (0.3 if strong else 0.02 * rng.normal()),
+                                "null_mean": 0.1,
+                                "null_sd": 0.02,
+                                "p": p,
+                                "layer_2": layer_2,
+                                "head_2": head_2,
+                                "q": min(1.0, 20 * p),
+                            }
+                        )
+    return tidy(rows, model="micro", step=6144, seed=0)

@@ -95,10 +95,7 @@ def plot_weight_timeline(
         x_title=axis.title,
         y_titles=["capability"] * bool(marks.names) + [unit, f"{unit} per log(1 + step)", *shown],
         alt=_alt(lines, marks.said, label=name),
-        note="Rates are differences over those of log(1 + step), drawn in mid-interval. "
-        + "Shaded: a capability emerges, from the last step at chance to the first above it. "
-        * bool(marks.names)
-        + "Bars on capabilities: one standard error over test items." * bool(curves),
+        note=_note(shaded=bool(marks.names), bars=bool(curves)),
     )
     at = int(bool(marks.names))
     for i in range(len(panels.titles)):
@@ -234,6 +231,17 @@ def _rate(line: WeightLine, axis: StepAxis) -> go.Scatter:
         showlegend=False,
         **line_look(line),
     )
+
+
+def _note(*, shaded: bool, bars: bool) -> str:
+    words = ["Rates are differences over those of log(1 + step), drawn in mid-interval."]
+    if shaded:
+        words.append(
+            "Shaded: a capability emerges, from the last step at chance to the first above it."
+        )
+    if bars:
+        words.append("Bars on capabilities: one standard error over test items.")
+    return " ".join(words)
 
 
 def _alt(lines: list[WeightLine], emergence: list[str], *, label: str) -> str:
