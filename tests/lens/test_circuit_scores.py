@@ -7,6 +7,7 @@ import torch
 from zoo import ZOO, config_dict, random_tokens, tiny_model, tiny_tokenizer
 
 import headspec as hs
+from headspec.errors import InputError
 from headspec.head_tensors import HeadWeights
 from headspec.layouts import LAYOUTS, architecture, head_weights_from_tensors
 from headspec.lens.models import wrap_model
@@ -15,13 +16,13 @@ from headspec.lens.weights import head_weights
 ROTARY = [name for name in ZOO if name not in ("gpt2", "bert")]
 
 
-def scores_from_forms(w: HeadWeights, x: torch.Tensor) -> torch.Tensor:
+def scores_from_forms(w: HeadWeights, x: torch.Tensor, frequencies=None) -> torch.Tensor:
     """Every score from the SVD of the form at its offset: `head q_pos k_pos`."""
     n = len(x)
     one = torch.cat([x, torch.ones(n, 1)], 1)
     scores = torch.zeros(w.n_heads, n, n)
     for offset in range(n):
-        found = hs.qk_svd(w, offset=offset, biases=True)
+        found = hs.qk_svd(w, offset=offset, biases=True, frequencies=frequencies)
         whole = ((one @ found.U) * found.S[:, None, :]) @ found.Vh @ one.mT
         scores += torch.diag_embed(whole.diagonal(-offset, 1, 2), -offset)
     grown = w.expand_kv()
@@ -81,6 +82,29 @@ def test_forms_give_the_scores_of_hugging_face_models(name):
     for layer in range(2):
         w = head_weights_from_tensors(config_dict(model), layer, model.state_dict())
         assert_same_scores(scores_from_forms(w, x), pattern_of_module(model, layer, x).log())
+
+
+def test_scaled_frequencies_can_be_given():
+    scaling = {
+        "rope_type": "llama3",
+        "rope_theta": 100.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    model = tiny_model("llama", rope_parameters=scaling)
+    x = torch.randn(11, 64, generator=torch.Generator().manual_seed(1))
+    w = head_weights_from_tensors(config_dict(model), 0, model.state_dict())
+    pattern = pattern_of_module(model, 0, x).log()
+    frequencies = model.model.rotary_emb.inv_freq
+    assert_same_scores(scores_from_forms(w, x, frequencies), pattern)
+    with pytest.raises(InputError, match="known by name only"):
+        scores_from_forms(w, x)
+    assert w.rotary is not None
+    plain = replace(w, rotary=replace(w.rotary, scaling=None))
+    with pytest.raises(AssertionError):
+        assert_same_scores(scores_from_forms(plain, x), pattern)
 
 
 @pytest.mark.parametrize("name", ["gpt_neox", "llama", "qwen3", "olmo2"])
