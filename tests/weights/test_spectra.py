@@ -1,7 +1,10 @@
 """Spectral statistics: closed forms, a naive oracle in float64, and every special case."""
 
 import doctest
+import re
+from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -269,11 +272,14 @@ def test_nan_is_refused_and_named():
         (lambda: spectral_stats(torch.ones(2, 2), stats="rank"), "a tuple of statistics"),
         (lambda: spectral_stats(torch.ones(2, 2), stats=()), "a tuple of statistics"),
         (lambda: spectral_stats(torch.ones(2, 2), top_k=(0,)), "top_k of at least 1"),
+        (lambda: spectral_stats(torch.ones(2, 2), n_null=1), "n_null of at least 2"),
+        (lambda: spectral_stats(singular_values=np.ones(2), n_null=9), "singular values alone"),
         (lambda: spectral_stats(singular_values=-np.ones(3)), "take the root first"),
         (lambda: spectral_stats(gaussian(3, 2, 2)).to_frame(dims=("a", "b")), "1 names of batch"),
     ],
 )
-def test_misuse(call, message):
+def test_misuse(call, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # let wrong words through
     with pytest.raises(InputError, match=message):
         call()
 
@@ -293,6 +299,41 @@ def test_frames():
     assert spectral_stats(gaussian(2, 4, 4)).to_frame()["index"].nunique() == 2
 
 
+@pytest.mark.parametrize("shape", [(30, 30), (12, 50)])
+def test_random_matrices_lie_inside_their_null(shape):
+    """Calibration: of Gaussian matrices of any scale, each statistic is a draw of the null."""
+    batch = 3.7 * gaussian(200, *shape)
+    found = spectral_stats(batch, n_null=200)
+    assert set(found.null_mean) == set(found.named()) - {"frobenius_norm", "condition_number"}
+    for name in found.null_mean:
+        z = (found.named()[name] - found.null_mean[name]) / found.null_sd[name]
+        assert abs(z.mean()) < 4 * (2 / 200) ** 0.5, name
+        assert 0.8 < z.std() < 1.25, name
+
+
+def test_the_null_is_not_flat_and_tells_structure():
+    """A square random matrix is far from full rank by every soft rank; a low-rank one is not it."""
+    low = gaussian(60, 4) @ gaussian(4, 60, seed=1) + 0.1 * gaussian(60, 60, seed=2)
+    found = spectral_stats(low, n_null=20, stats=("effective_rank", "participation_ratio"))
+    assert "frobenius_norm" in found.computed
+    assert found.null_mean["effective_rank"] < 50
+    for name in ("effective_rank", "participation_ratio"):
+        assert found.named()[name] < found.null_mean[name] - 20 * found.null_sd[name]
+    assert " (random: " in found.summary()
+    frame = found.to_frame().set_index("metric")
+    assert frame.loc["effective_rank", "null_mean"] == found.null_mean["effective_rank"]
+    assert np.isnan(frame.loc["frobenius_norm", "null_mean"])
+    assert frame["n_null"].tolist() == [20] * 3
+    shapes = [gaussian(6, 4), gaussian(9, 9)]
+    several = spectral_stats(shapes, n_null=9, seed=3)
+    for i, matrix in enumerate(shapes):
+        one = spectral_stats(
+            matrix, n_null=9, seed=3, singular_values=several.singular_values[i, : 4 + 5 * i]
+        )
+        for name, mean in one.null_mean.items():
+            assert several.null_mean[name][i] == pytest.approx(float(mean))
+
+
 def test_summaries():
     one = spectral_stats(torch.diag(torch.tensor([2.0, 2.0])), stats=("stable_rank",))
     assert one.summary() == "One matrix of 2 singular values: stable rank 2."
@@ -304,12 +345,13 @@ def test_summaries():
 
 def test_saved_and_loaded(tmp_path):
     for matrix in (gaussian(2, 4, 3), torch.eye(2)):
-        found = spectral_stats(matrix)
+        found = spectral_stats(matrix, n_null=5 * (matrix.ndim - 2))
         again = results.load(results.save(found, tmp_path / f"{matrix.ndim}.json"))
         assert isinstance(again, SpectralStats)
         for name in (*ALL, "n_values", "singular_values"):
             np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
         assert (again.top_k, again.computed) == (found.top_k, found.computed)
+        assert again.null_sd.keys() == found.null_sd.keys()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -319,6 +361,21 @@ def test_the_same_on_the_gpu(stats):
     ours, right = (spectral_stats(m, stats=stats) for m in (matrix.cuda(), matrix))
     for name in ours.computed:
         np.testing.assert_allclose(getattr(ours, name), getattr(right, name), rtol=1e-9)
+
+
+def test_the_table_of_the_page():
+    """docs/spectra.md: Q of layer 2 of the embedded suite over training."""
+    page = (Path(__file__).parents[2] / "docs" / "spectra.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+) \| (.*) \|$", page, re.M)
+    assert len(rows) == 5
+    for step, cells in rows:
+        matrix = open_suite("micro").layer_matrices(int(step.replace(",", "")), 2)["q"]
+        s = spectral_stats(matrix)
+        soft = (s.stable_rank, s.effective_rank, s.participation_ratio)
+        shown = [f"{x:.1f}" for x in soft]
+        shown += [f"{x:.3f}".lstrip("0") for x in (s.top_variance[0],)]
+        shown += [f"{s.decay_rate:.2f}".lstrip("0")]
+        assert cells.split(" | ") == shown
 
 
 def test_examples_run():

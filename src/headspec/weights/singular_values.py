@@ -94,7 +94,7 @@ def scaled_matrices(matrix: Tensor) -> Iterator[tuple[Tensor, float]]:
 def blocks(matrix: Tensor, scale: float) -> Iterator[Tensor]:
     """Blocks of rows of `matrix / scale` in float64, 32 MB at a time."""
     for block in matrix.split(max(1, _BLOCK // matrix.shape[1])):
-        yield block.to(torch.float64) / scale
+        yield block.to(torch.float64, copy=True).div_(scale)
 
 
 def gram(matrix: Tensor, scale: float) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -11,19 +13,22 @@ from torch import Tensor
 
 from headspec.errors import InputError, check_choice
 from headspec.weights import singular_values as svd
-from headspec.weights.spectral_result import SCALARS, SpectralStats
+from headspec.weights.spectral_formulas import build_stats, from_values
+from headspec.weights.spectral_null import with_gaussian_null
+from headspec.weights.spectral_result import SCALARS, SpectralStats, Statistic
 
-_EPS = float(np.finfo(np.float64).eps)
-_FROM_GRAM = {"frobenius_norm", "participation_ratio"}
-_FROM_LARGEST = {"spectral_norm", "stable_rank"}
+_FROM_GRAM: set[Statistic] = {"frobenius_norm", "participation_ratio"}
+_FROM_LARGEST: set[Statistic] = {"spectral_norm", "stable_rank"}
 
 
 def spectral_stats(
     matrix: Float[Tensor, "*batch rows cols"] | Sequence[Tensor] | None = None,
     *,
-    stats: Collection[str] | None = None,
+    stats: Collection[Statistic] | None = None,
     top_k: Sequence[int] = (1, 10),
     singular_values: Float[Tensor, "*batch rank"] | Float[np.ndarray, "*batch rank"] | None = None,
+    n_null: int = 0,
+    seed: int = 0,
 ) -> SpectralStats:
     """Statistics of the singular values of one or many matrices, in float64.
 
@@ -43,6 +48,11 @@ def spectral_stats(
         top_k: of `top_variance`; a k beyond the number of values gives 1.
         singular_values: use these instead of computing the matrix's, in any order: from a
             circuit's decomposition, or from before. The matrix may be left out.
+        n_null: random matrices of the same shape, with independent Gaussian entries and the same
+            Frobenius norm, whose mean and standard deviation stand beside each statistic (and
+            `frobenius_norm` comes along). 10 are plenty: they hardly vary. Needs the matrix for
+            its shape. Circuits (products) and embeddings have other nulls.
+        seed: of the random matrices.
 
     Returns:
         A `SpectralStats` with arrays of shape `*batch` (a number each for one matrix; one entry a
@@ -50,7 +60,8 @@ def spectral_stats(
 
     Raises:
         InputError: NaN or infinite entries (the message names the matrix), an unknown statistic,
-            neither a matrix nor singular values, or negative singular values.
+            neither a matrix nor singular values, negative singular values, or `n_null` without
+            a matrix.
 
     References:
         Roy and Vetterli 2007, The effective rank. Rudelson and Vershynin 2007,
@@ -65,32 +76,40 @@ def spectral_stats(
 
     **What it does not show.** Norms follow the optimiser's weight decay and learning rate; under
     layer norm before and after, the model may not feel them. A rank says how evenly a matrix acts
-    on *all* directions, not on those that its inputs take. Compare with a random matrix of the
-    same shape and norm, whose spectrum is not flat either (Marchenko and Pastur).
+    on *all* directions, not on those that its inputs take. The spectrum of a random matrix is
+    not flat either (Marchenko and Pastur): compare with it (`n_null`).
     """
     wanted = _wanted(stats)
+    if n_null:
+        wanted |= {"frobenius_norm"}
     ks = tuple(int(k) for k in top_k)
     if any(k < 1 for k in ks):
         raise InputError(expected="top_k of at least 1", got=f"{ks}", fix="Count from 1.")
+    if singular_values is None and not isinstance(matrix, Tensor):
+        if matrix is None or not len(matrix):
+            raise InputError(
+                expected="a matrix, a sequence of matrices, or singular_values=",
+                got=f"{matrix!r}",
+                fix="Pass one of them.",
+            )
+        options = {"stats": wanted, "top_k": ks, "n_null": n_null, "seed": seed}
+        return _joined([_one_of_many(i, one, options) for i, one in enumerate(matrix)])
+    sides = (matrix.shape[-2], matrix.shape[-1]) if isinstance(matrix, Tensor) else None
     if singular_values is not None:
-        size = max(matrix.shape[-2:]) if isinstance(matrix, Tensor) else None
-        return _from_values(_checked(singular_values), wanted, ks, size=size)
-    if isinstance(matrix, Tensor):
+        values = _checked(singular_values)
+        found = from_values(values, wanted, ks, size=max(sides) if sides else None)
+    else:
+        assert isinstance(matrix, Tensor)
         if wanted <= _FROM_GRAM | _FROM_LARGEST:
-            return _from_gram(matrix, wanted, ks)
-        values = svd.singular_values(matrix).cpu().numpy()
-        return _from_values(values, wanted, ks, size=max(matrix.shape[-2:]))
-    if matrix is None or not len(matrix):
-        raise InputError(
-            expected="a matrix, a sequence of matrices, or singular_values=",
-            got=f"{matrix!r}",
-            fix="Pass one of them.",
-        )
-    return _joined([_one_of_many(i, one, wanted, ks) for i, one in enumerate(matrix)])
+            found = _from_gram(matrix, wanted, ks)
+        else:
+            values = svd.singular_values(matrix).cpu().numpy()
+            found = from_values(values, wanted, ks, size=max(matrix.shape[-2:]))
+    return with_gaussian_null(found, sides, n_null=n_null, seed=seed) if n_null else found
 
 
-def _wanted(stats: Collection[str] | None) -> set[str]:
-    known = (*SCALARS, "top_variance")
+def _wanted(stats: Collection[Statistic] | None) -> set[Statistic]:
+    known = get_args(Statistic)
     if stats is None:
         return set(known)
     if isinstance(stats, str) or not stats:
@@ -118,7 +137,7 @@ def _checked(values: Tensor | np.ndarray) -> np.ndarray:
     return -np.sort(-values, axis=-1)
 
 
-def _one_of_many(i: int, one: Tensor, wanted: set[str], ks: tuple[int, ...]) -> SpectralStats:
+def _one_of_many(i: int, one: Tensor, options: Mapping[str, Any]) -> SpectralStats:
     if one.ndim != 2:
         raise InputError(
             expected="matrices of two dimensions in the sequence",
@@ -126,7 +145,7 @@ def _one_of_many(i: int, one: Tensor, wanted: set[str], ks: tuple[int, ...]) -> 
             fix="Pass a batch as one tensor.",
         )
     try:
-        return spectral_stats(one, stats=wanted, top_k=ks)
+        return spectral_stats(one, **options)
     except InputError as error:
         raise InputError(
             expected=error.expected, got=f"{error.got}, in matrix {i}", fix=error.fix
@@ -135,7 +154,7 @@ def _one_of_many(i: int, one: Tensor, wanted: set[str], ks: tuple[int, ...]) -> 
 
 def _joined(parts: list[SpectralStats]) -> SpectralStats:
     """Results of single matrices, one after the other; shorter spectra end in nan."""
-    stacked = {
+    stacked: dict[str, Any] = {
         name: np.stack([getattr(one, name) for one in parts])
         for name in (*SCALARS, "top_variance", "n_values")
     }
@@ -146,12 +165,13 @@ def _joined(parts: list[SpectralStats]) -> SpectralStats:
         for row, one in zip(padded, spectra, strict=True):
             row[: len(one)] = one
     first = parts[0]
-    return SpectralStats(
-        **stacked, top_k=first.top_k, computed=first.computed, singular_values=padded
-    )
+    for kind in ("null_mean", "null_sd"):
+        every = [getattr(one, kind) for one in parts]
+        stacked[kind] = {name: np.stack([one[name] for one in every]) for name in every[0]}
+    return replace(first, **stacked, singular_values=padded)
 
 
-def _from_gram(matrix: Tensor, wanted: set[str], ks: tuple[int, ...]) -> SpectralStats:
+def _from_gram(matrix: Tensor, wanted: set[Statistic], ks: tuple[int, ...]) -> SpectralStats:
     """Statistics that need W^T W, or less, and no more than its largest eigenvalue."""
     rows = []
     with torch.no_grad():
@@ -173,68 +193,4 @@ def _from_gram(matrix: Tensor, wanted: set[str], ks: tuple[int, ...]) -> Spectra
             "spectral_norm": np.where(scale == 0, 0.0, scale * np.sqrt(top)),
             "stable_rank": square / top,
         }
-    return _result(found, wanted, ks, shape, min(matrix.shape[-2:]), None)
-
-
-def _from_values(
-    values: np.ndarray, wanted: set[str], ks: tuple[int, ...], *, size: int | None = None
-) -> SpectralStats:
-    """All statistics from descending singular values; `size` is the larger side of the matrix."""
-    rank = values.shape[-1]
-    first = values[..., 0]
-    shares = np.divide(  # of the largest, so that no power overflows
-        values, first[..., None], out=np.full_like(values, np.nan), where=first[..., None] > 0
-    )
-    total, square = shares.sum(-1), (shares**2).sum(-1)
-    p = shares / total[..., None]
-    entropy = -(p * np.log(np.where(p == 0, 1.0, p))).sum(-1)
-    smallest = shares[..., -1]
-    singular = smallest <= _EPS * max(size or rank, rank)
-    found = {
-        "spectral_norm": first,
-        "frobenius_norm": np.where(first > 0, first * np.sqrt(square), 0.0),
-        "nuclear_norm": np.where(first > 0, first * total, 0.0),
-        "stable_rank": square,
-        "effective_rank": np.exp(entropy),
-        "participation_ratio": square**2 / (shares**4).sum(-1),
-        "participation_ratio_sigma": total**2 / square,
-        "condition_number": np.where(singular, np.inf, 1 / np.where(singular, 1.0, smallest)),
-        "decay_rate": _decay_rate(shares),
-    }
-    cumulated = np.cumsum(shares**2, axis=-1) / square[..., None]
-    chosen = [min(k, rank) - 1 for k in ks]
-    found["top_variance"] = np.minimum(cumulated[..., chosen], 1.0)
-    return _result(found, wanted, ks, values.shape[:-1], rank, values)
-
-
-def _decay_rate(shares: np.ndarray) -> np.ndarray:
-    """Minus the least-squares slope of ln s_r against ln r over the upper half of the ranks."""
-    rank = shares.shape[-1]
-    upper = shares[..., : -(-rank // 2)]
-    if upper.shape[-1] < 2:
-        return np.full(shares.shape[:-1], np.nan)
-    x = np.log(np.arange(1, upper.shape[-1] + 1))
-    x = x - x.mean()
-    positive = (upper > _EPS * rank).all(-1)
-    y = np.log(np.where(positive[..., None], upper, 1.0))
-    return np.where(positive, -(y @ x) / (x @ x), np.nan)
-
-
-def _result(
-    found: Mapping[str, np.ndarray | np.float64],
-    wanted: set[str],
-    ks: tuple[int, ...],
-    shape: tuple[int, ...],
-    rank: int,
-    values: np.ndarray | None,
-) -> SpectralStats:
-    fields = {name: np.full(shape, np.nan) for name in SCALARS}
-    fields["top_variance"] = np.full((*shape, len(ks)), np.nan)
-    fields |= {name: np.asarray(found[name]) for name in wanted}
-    return SpectralStats(
-        **fields,
-        n_values=np.full(shape, rank),
-        top_k=ks,
-        computed=tuple(name for name in (*SCALARS, "top_variance") if name in wanted),
-        singular_values=values,
-    )
+    return build_stats(found, wanted, ks, shape, min(matrix.shape[-2:]), None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int
 from headspec.results import tidy
 from headspec.weights.batch_frames import batch_frame, spread
 
-SCALARS = (
+Statistic = Literal[
     "spectral_norm",
     "frobenius_norm",
     "nuclear_norm",
@@ -22,7 +23,9 @@ SCALARS = (
     "participation_ratio_sigma",
     "condition_number",
     "decay_rate",
-)
+    "top_variance",
+]
+SCALARS: tuple[Statistic, ...] = get_args(Statistic)[:-1]
 """Statistics with one number a matrix; `top_variance` has one for each of `top_k`."""
 
 
@@ -54,6 +57,10 @@ class SpectralStats:
         computed: names of the statistics that were asked for.
         singular_values: what they come from, descending; None where no statistic needed them all.
             For a list of matrices of different shapes shorter ones end in nan.
+        null_mean, null_sd: name (as in `named`) to mean and standard deviation (`*batch`) over
+            Gaussian matrices of the same shape and Frobenius norm; empty without a null. The
+            condition number has none: its mean is infinite for square matrices.
+        n_null, seed: draws of the null (0: none) and their seed.
     """
 
     spectral_norm: Float[np.ndarray, "*batch"]
@@ -70,6 +77,10 @@ class SpectralStats:
     top_k: tuple[int, ...]
     computed: tuple[str, ...]
     singular_values: Float[np.ndarray, "*batch rank"] | None = None
+    null_mean: dict[str, np.ndarray] = field(default_factory=dict)
+    null_sd: dict[str, np.ndarray] = field(default_factory=dict)
+    n_null: int = 0
+    seed: int = 0
 
     def named(self) -> dict[str, np.ndarray]:
         """Name to numbers (`*batch`) of what was computed, with `top_1_variance` and so on."""
@@ -90,7 +101,15 @@ class SpectralStats:
         Raises:
             InputError: not one name a dimension.
         """
-        return tidy(batch_frame(self.named(), dims, n=self.n_values))
+        values = self.named()
+        frame = batch_frame(values, dims, n=self.n_values)
+        if self.n_null:
+            blank = np.full(self.n_values.shape, np.nan)
+            for kind in ("null_mean", "null_sd"):
+                known = [getattr(self, kind).get(name, blank).ravel() for name in values]
+                frame[kind] = np.concatenate(known)
+            frame = frame.assign(n_null=self.n_null, seed=self.seed)
+        return tidy(frame)
 
     def summary(self) -> str:
         """The statistics in words: of one matrix its numbers, of many the range."""
@@ -98,5 +117,8 @@ class SpectralStats:
         what = "One matrix" if count == 1 else f"{count} matrices"
         ranks = sorted({int(n) for n in self.n_values.ravel()})
         of = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
-        parts = [f"{name.replace('_', ' ')} {spread(v)}" for name, v in self.named().items()]
+        parts = []
+        for name, numbers in self.named().items():
+            null = f" (random: {spread(self.null_mean[name])})" if name in self.null_mean else ""
+            parts.append(f"{name.replace('_', ' ')} {spread(numbers)}{null}")
         return f"{what} of {of} singular values: {', '.join(parts)}."
