@@ -6,7 +6,6 @@ import pytest
 from plot_checks import check_figure, the
 from synthetic_weights import (
     CAPABILITIES,
-    LAYERED,
     MODELS,
     capability_frame,
     pooled_frame,
@@ -20,8 +19,9 @@ from headspec.plots.palette import DIVERGING, INK, PAPER, category
 from headspec.plots.rate_frames import place_names, signed, wrapped
 from headspec.series.correlation import correlate_rates
 
-ONE = rate_frame(models=("micro",))
-FOREST = rate_frame(layers=1).assign(layer=None)
+FEW = ("q", "k", "v", "o", "qk", "embed")
+ONE = rate_frame(models=("micro",), matrices=FEW)
+FOREST = rate_frame(layers=1, matrices=FEW).assign(layer=None)
 POOLED = pooled_frame(FOREST)
 
 
@@ -41,7 +41,7 @@ def test_every_cell_holds_its_r_and_hovering_the_rest():
     figure = plots.plot_rate_heatmap(ONE)
     maps = the(figure, "cells")
     titles = [a.text for a in figure.layout.annotations]
-    assert titles[:6] == ["Q", "K", "V", "O", "QK circuit", "OV circuit"]
+    assert titles[:6] == ["Q", "K", "V", "O", "QK circuit", "Embedding"]
     cells, at = maps[0], figure.layout.yaxis.ticktext.index("stable rank")
     rows = ONE[ONE["metric"] == "q.stable_rank"].set_index(["capability", "layer"])
     for c, capability in enumerate(CAPABILITIES):
@@ -109,6 +109,14 @@ def test_models_stand_side_by_side_where_layers_were_averaged():
     assert "micro, micro-small, micro-tiny" in figure.layout.meta["headspec"]["note"]
 
 
+def test_columns_stand_in_order_of_layers_whatever_the_order_of_rows():
+    shuffled = ONE.sample(frac=1, random_state=0)
+    first, second = (plots.plot_rate_heatmap(rows) for rows in (ONE, shuffled))
+    for one, two in zip(the(first, "cells"), the(second, "cells"), strict=True):
+        words = [text.split("<br>")[0] for text in two.text[0][: len(one.x) // 3]]
+        assert words == [text.split("<br>")[0] for text in one.text[0][: len(one.x) // 3]]
+
+
 def test_a_constant_curve_leaves_a_grey_cell():
     rows = ONE.copy()
     rows.loc[rows["metric"] == "q.alpha", ["value", "p", "q"]] = np.nan
@@ -149,7 +157,7 @@ def test_frames_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="at lag 3"):
         plots.plot_rate_heatmap(ONE, lag=3)
     with pytest.raises(InputError, match="differ in model and layer"):
-        plots.plot_rate_heatmap(rate_frame(models=MODELS[:2]))
+        plots.plot_rate_heatmap(rate_frame(models=MODELS[:2], matrices=FEW))
     with pytest.raises(InputError, match=r"several of q\.spectral_norm"):
         plots.plot_rate_heatmap(pd.concat([ONE, ONE]))
 
@@ -227,7 +235,7 @@ def test_every_model_has_its_mark_before_its_own_null():
 
 
 def test_layers_of_a_model_share_its_lane():
-    rows = rate_frame(layers=3)
+    rows = rate_frame(layers=3, matrices=FEW)
     figure = plots.plot_size_forest(rows, pooled_frame(rows), most=1)
     first = the(figure, "model")[0]
     (bands, _, _) = the(figure, "null band")
@@ -251,6 +259,8 @@ def test_labels_say_q_and_how_many_signs_agree():
 def test_pooled_frames_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="no column low"):
         plots.plot_size_forest(FOREST, POOLED.drop(columns="low"))
+    with pytest.raises(InputError, match="pooled by depth"):
+        plots.plot_size_forest(FOREST, pd.concat([POOLED, POOLED]))
     with pytest.raises(InputError, match="pooled effects of the capabilities"):
         plots.plot_size_forest(FOREST, POOLED.assign(capability="chess"))
 
@@ -265,15 +275,14 @@ def test_every_figure_is_of_the_palette_with_words_units_and_a_phone_layout(ever
 
 def test_the_frames_given_stay_as_they_are(every_figure):
     assert every_figure
-    assert list(ONE.columns) == list(rate_frame(models=("micro",)).columns)
-    pd.testing.assert_frame_equal(ONE, rate_frame(models=("micro",)))
+    assert list(ONE.columns) == list(rate_frame(models=("micro",), matrices=FEW).columns)
+    pd.testing.assert_frame_equal(ONE, rate_frame(models=("micro",), matrices=FEW))
 
 
 def test_places_are_named_by_what_differs():
     assert set(place_names(ONE)) == {"", *(f"layer {i}" for i in range(4))}
     assert set(place_names(ONE[ONE["layer"] == 1])) == {""}
     assert set(place_names(FOREST)) == set(MODELS)
-    assert len(LAYERED) == 8
 
 
 def test_names_wrap_at_words():

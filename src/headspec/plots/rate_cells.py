@@ -74,8 +74,11 @@ def draw_cells(
     *,
     grid: CellGrid,
     alpha: float,
-) -> None:
-    """One matrix: its cells, its dots, and lines between capabilities."""
+) -> list[dict]:
+    """One matrix: its cells and dots; the grey behind and the lines between are returned.
+
+    (Shapes are added to a figure all at once: one by one takes plotly a second.)
+    """
     names = panels.names(index)
     statistics = in_order(list(dict.fromkeys(part["statistic"])), STATISTICS)
     places = list(dict.fromkeys(part["place"]))
@@ -91,36 +94,10 @@ def draw_cells(
         cells[at] = [row[k] for k in ("value", "p", "q", "null_q05", "null_q95", "raw_r")] + [n]
         where = f", {row['place']}" if row["place"] else ""
         words[at] = f"{metric_label(row['metric'])}{where}<br>{capability_name(row['capability'])}"
-    figure.add_shape(
-        type="rect",
-        xref=names["xaxis"],
-        yref=names["yaxis"],
-        x0=-0.5,
-        x1=shape[1] - 0.5,
-        y0=-0.5,
-        y1=shape[0] - 0.5,
-        fillcolor=BLANK,
-        line={"width": 0},
-        layer="below",
-        name="no correlation",
-    )
     figure.add_trace(_cells(cells, words, gap=int(grid.cell > 6)).update(names))
     figure.add_trace(
         _dots(cells, alpha=alpha, size=min(7.0, max(3.0, 0.6 * grid.cell))).update(names)
     )
-    for group in range(1, len(grid.capabilities)):
-        x = group * len(places) - 0.5
-        figure.add_shape(
-            type="line",
-            xref=names["xaxis"],
-            yref=names["yaxis"],
-            x0=x,
-            x1=x,
-            y0=-0.5,
-            y1=shape[0] - 0.5,
-            line={"color": PAPER, "width": 4},
-            name="separator",
-        )
     plain = {"showgrid": False, "showline": False, "ticks": "", "tickmode": "array"}
     small = {"size": 10, "color": MUTED}
     figure.update_layout(
@@ -144,6 +121,24 @@ def draw_cells(
             },
         }
     )
+    return _shapes(names, shape, n_places=len(places))
+
+
+def _shapes(names: dict[str, str], shape: tuple[int, int], *, n_places: int) -> list[dict]:
+    """Grey behind the cells, for those without a correlation; paper between capabilities."""
+    refs = {"xref": names["xaxis"], "yref": names["yaxis"], "y0": -0.5, "y1": shape[0] - 0.5}
+    grey = {
+        "type": "rect",
+        "x0": -0.5,
+        "x1": shape[1] - 0.5,
+        "fillcolor": BLANK,
+        "line": {"width": 0},
+        "layer": "below",
+        "name": "no correlation",
+    }
+    line = {"type": "line", "line": {"color": PAPER, "width": 4}, "name": "separator"}
+    edges = [x - 0.5 for x in range(n_places, shape[1], n_places)]
+    return [refs | grey, *(refs | line | {"x0": x, "x1": x} for x in edges)]
 
 
 def _cells(cells: np.ndarray, words: np.ndarray, *, gap: int) -> go.Heatmap:

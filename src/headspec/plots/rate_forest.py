@@ -140,6 +140,12 @@ def _chosen(
             got=f"none at lag {lag} of {sorted(set(rows['capability']))}",
             fix="Pool the same correlations that you give as `frame`.",
         )
+    if every.duplicated(subset=["metric", "capability"]).any():
+        raise InputError(
+            expected="one pooled row a statistic and capability",
+            got="several (pooled by depth?)",
+            fix="Filter `pooled` and `frame` to one part of the depth.",
+        )
     q = number_column(every, "q")
     every = every.assign(q=every["p"].to_numpy(float) if q is None else q)
     every = every.iloc[np.argsort(-np.abs(every["value"].to_numpy(float)), kind="stable")]

@@ -18,7 +18,7 @@ _PLACES = ("model", "layer", "head")
 def rate_rows(
     frame: pd.DataFrame, *, lag: int = 0, capabilities: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Rows of `RateCorrelations.to_frame()` at one lag, of the chosen capabilities in their order.
+    """Rows of `RateCorrelations.to_frame()` at one lag, by chosen capability, layer and head.
 
     A frame without `q` is judged by `p`: its column `q` is then p, and `judged` says so.
 
@@ -47,9 +47,9 @@ def rate_rows(
         )
     judged = "q" if number_column(rows, "q") is not None else "p"
     rows = rows.loc[rows["capability"].isin(names)].assign(judged=judged, q=rows[judged])
-    rank = {name: i for i, name in enumerate(names)}
-    order = rows["capability"].map(rank).sort_values(kind="stable").index
-    return rows.loc[order].reset_index(drop=True)
+    rows = rows.assign(rank=[names.index(name) for name in rows["capability"]])
+    keys = ["rank", *(name for name in ("layer", "head") if name in rows.columns)]
+    return rows.sort_values(by=keys, kind="stable", ignore_index=True).drop(columns="rank")
 
 
 def _lags(frame: pd.DataFrame) -> list[int]:

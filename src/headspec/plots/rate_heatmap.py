@@ -90,11 +90,15 @@ def plot_rate_heatmap(
         alt=_alt(rows, alpha=alpha, which=which),
         note=_note(places, which=which, alpha=alpha, lag=lag),
     )
-    for i, part in enumerate(parts.values()):
-        draw_cells(figure, panels, i, part, grid=grid, alpha=alpha)
+    shapes = [
+        shape
+        for i, part in enumerate(parts.values())
+        for shape in draw_cells(figure, panels, i, part, grid=grid, alpha=alpha)
+    ]
     add_raw_panel(figure, panels, rows, alpha=alpha)
     title = "r of rates of change (no unit)"
-    figure.update_layout(coloraxis=diverging_axis(1.0, title=title, below=panels.below()))
+    bar = diverging_axis(1.0, title=title, below=panels.below())
+    figure.update_layout(coloraxis=bar, shapes=shapes)
     dot = {"color": INK, "size": 7, "line": {"color": PAPER, "width": 1}}
     words = f"{which} ≤ {alpha:g}"
     figure.add_scatter(x=[None], y=[None], mode="markers", marker=dot, name=words, meta="legend")
