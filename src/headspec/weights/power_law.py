@@ -155,7 +155,7 @@ def _fitted_tails(
 ) -> _FittedTails:
     n_rows, n = ordered.shape
     kept = np.arange(n) >= dropped[:, None]
-    smallest = np.take_along_axis(ordered, np.minimum(dropped, n - 1)[:, None], axis=1)
+    smallest = ordered[np.arange(n_rows), np.minimum(dropped, n - 1), None]
     logs = np.log(np.where(kept, ordered, np.where(smallest > 0, smallest, 1.0)))
     if xmin is not None:
         inside = kept & (ordered >= xmin[:, None])

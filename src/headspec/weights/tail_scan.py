@@ -54,6 +54,8 @@ def scan_tails(
     rows = max(1, _CHUNK // logs.shape[1])
     starts = range(0, len(logs), rows)
     parts = [_scan(logs[at : at + rows], dropped[at : at + rows], min_tail) for at in starts]
+    if len(parts) == 1:
+        return parts[0]
     names = ("start", "slope", "distance")
     return Tails(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
@@ -109,9 +111,10 @@ def _samples(logs: Tensor, dropped: Tensor, min_tail: int) -> _Samples:
     ranks = torch.arange(n, device=logs.device)
     sizes = (n - ranks).to(logs.dtype)
     gaps = logs.diff(dim=1)
-    is_first = torch.nn.functional.pad(gaps > 0, (1, 0), value=True)
-    is_first |= ranks == dropped[:, None]
-    sums = torch.nn.functional.pad(gaps * sizes[1:], (0, 1)).flip(1).cumsum(1).flip(1)
+    is_first = ranks == dropped[:, None]
+    is_first[:, 1:] |= gaps > 0
+    sums = torch.zeros_like(logs)
+    sums[:, :-1] = (gaps * sizes[1:]).flip(1).cumsum(1).flip(1)
     possible = is_first & (sums > 0) & (sizes >= min_tail) & (ranks >= dropped[:, None])
     slope = torch.where(possible, sizes / sums, 0.0)
     count = sizes.expand_as(logs)
