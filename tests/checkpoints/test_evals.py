@@ -182,3 +182,7 @@ def test_an_untrained_model_is_not_at_chance():
     assert first.loc["arc_easy", "value"] == pytest.approx(0.272, abs=5e-4)
     assert z["arc_easy"] > 2
     assert z["sciq"] < -4
+    curves = load_pythia_evals(EVALS, models="pythia-410m", tasks="piqa", metrics="acc")
+    naive = hs.emergence_step(curves, "piqa.acc", chance=0.5, se="se")
+    found = hs.emergence_step(curves, "piqa.acc", chance="first_step", se="se")
+    assert (naive.status, found.status, found.step) == ("at_first_step", "emerged", 3000)

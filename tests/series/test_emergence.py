@@ -37,6 +37,33 @@ def test_golden_from_the_plateau():
     assert found.noise == "plateau"
 
 
+def test_chance_from_the_first_step():
+    """z = .1, .2 and .25 over .1 sqrt(2): .71, 1.41, 1.77 against 1.645."""
+    frame = as_frame(STEPS[:5], [0.3, 0.3, 0.4, 0.5, 0.55])
+    found = emergence_step(frame, "m", chance="first_step", se=0.1)
+    assert (found.status, found.step, found.chance) == ("emerged", 40, 0.3)
+    assert found.p_value == pytest.approx(norm.sf(2.5 / np.sqrt(2)))
+    # negative control: guessing is at .1, so the untrained model seems to have the ability
+    assert emergence_step(frame, "m", chance=0.1, se=0.1).status == "at_first_step"
+    with pytest.raises(InputError, match="with standard errors"):
+        emergence_step(frame, "m", chance="first_step")
+
+
+def test_curves_that_stay_at_their_first_value_seldom_emerge():
+    rng, runs = np.random.default_rng(5), 400
+    false = sum(
+        emergence_step(
+            as_frame(doubling(10), 0.4 + 0.1 * rng.standard_normal(10)),
+            "m",
+            chance="first_step",
+            se=0.1,
+        ).status
+        == "emerged"
+        for _ in range(runs)
+    )
+    assert false <= binom.ppf(0.999, runs, 0.05)
+
+
 @pytest.mark.parametrize("se", [None, 0.1])
 def test_censored_cases(se):
     up = 0.05 * np.array([1, -1, 1, -1, 1, -1, 1, -1.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -114,7 +115,7 @@ def emergence_step(
     frame: pd.DataFrame,
     metric: str,
     *,
-    chance: float | int,
+    chance: float | int | Literal["first_step"],
     se: float | int | str | None = None,
     direction: Direction = "rise",
     sustained: bool = True,
@@ -139,7 +140,9 @@ def emergence_step(
     Args:
         frame: tidy frame with `step`, `metric`, `value`, of one model, layer and head.
         metric: which metric.
-        chance: value of the metric without the ability, known beforehand.
+        chance: value of the metric without the ability, known beforehand; or `"first_step"`: what
+            the first checkpoint scores, whose standard error is added in quadrature. An
+            untrained model is seldom at the level of guessing (`chance_level`).
         se: standard error of each value, a number or a column. A point with se 0 is above chance
             if its value is.
         direction: whether the ability raises the metric or lowers it.
@@ -169,15 +172,22 @@ def emergence_step(
         ('emerged', 8, 16)
     """
     check_choice("direction", direction, get_args(Direction))
-    if not np.isfinite(chance) or not 0 < alpha < 1 or n_null * alpha < 1:
+    first_step = chance == "first_step"
+    known = first_step or (not isinstance(chance, str) and np.isfinite(chance))
+    if not known or not 0 < alpha < 1 or n_null * alpha < 1 or (first_step and se is None):
         raise InputError(
-            expected="a finite chance, 0 < alpha < 1 and n_null x alpha from 1 up",
+            expected="a finite chance (or 'first_step', with standard errors), 0 < alpha < 1 and "
+            "n_null x alpha from 1 up",
             got=f"chance {chance}, alpha {alpha}, n_null {n_null}",
             fix="Chance is the metric of guessing: 0.5 for two equal answers.",
         )
     curve = read_curve(frame, metric, noise_sd=se, min_points=_MIN_POINTS)
+    level = float(curve.values[0] if isinstance(chance, str) else chance)
+    if first_step and curve.noise_sd is not None:
+        noise = np.hypot(curve.noise_sd, curve.noise_sd[0])
+        curve = dataclasses.replace(curve, noise_sd=noise)
     sign = 1.0 if direction == "rise" else -1.0
-    above = sign * (curve.values - chance)
+    above = sign * (curve.values - level)
     if curve.noise_sd is not None:
         first, p, lost = _by_standard_errors(above, curve.noise_sd, sustained, alpha)
     else:
@@ -198,7 +208,7 @@ def emergence_step(
         step_before=int(curve.steps[first - 1]) if first else None,
         value=float(curve.values[-1 if first is None else first]),
         p_value=p,
-        chance=float(chance),
+        chance=level,
         direction=direction,
         sustained=sustained,
         alpha=alpha,

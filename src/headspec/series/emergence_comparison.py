@@ -210,24 +210,16 @@ def _prepare(
 
 
 def _emergence(
-    rows: pd.DataFrame, metric: str, chance: float | int | str, alpha: float
+    rows: pd.DataFrame, metric: str, chance: float | int | Literal["first_step"], alpha: float
 ) -> Emergence:
     values = rows["value"].to_numpy(float)
-    noise = rows["noise"].to_numpy(float)
-    if chance == "first_step":
-        chance = float(values[0])
-        noise = np.hypot(noise, noise[0])
-    elif isinstance(chance, str):
-        raise InputError(
-            expected="a number or 'first_step' for chance", got=repr(chance), fix="Choose one."
-        )
-    direction = "rise" if np.median(values[-3:]) >= chance else "fall"
+    level = values[0] if isinstance(chance, str) else chance
     return emergence_step(
-        rows.assign(noise=noise),
+        rows,
         metric,
         chance=chance,
         se="noise",
-        direction=direction,
+        direction="rise" if np.median(values[-3:]) >= level else "fall",
         alpha=alpha,
     )
 
