@@ -70,7 +70,7 @@ def fit_power_law(
 
     What it does not show:
         That there is a power law: every sample gets an alpha, a Gaussian matrix too (768 x 768:
-        about 14 with a standard deviation of 10, from 4.7 up), so look at `p_value`, at the null
+        about 13 with a standard deviation of 7, from 4.7 up), so look at `p_value`, at the null
         and at `compare_tails`. The alpha of 64 values is mostly noise. `se` takes xmin as known
         and is too small where it was chosen. alpha is blind to scale; `weighted_alpha` mostly
         shows scale.
