@@ -16,14 +16,15 @@ from headspec.series.rate_nulls import null_summaries
 from headspec.series.rates import (
     MIN_FREEDOM,
     AlignedCurves,
+    MeasuredRates,
     Method,
     Partial,
+    Weights,
     align_curves,
+    correlations,
     lagged,
-    measured_rates,
-    measured_values,
-    rate_design,
-    unit,
+    measure_rates,
+    ranked,
     without_design,
 )
 from headspec.series.surrogates import Null
@@ -38,12 +39,14 @@ def correlate_rates(
     null: Null = "phase_randomised",
     lag: int | Sequence[int] = 0,
     axis: Axis = "log_step",
+    weights: Weights = "width",
     method: Method = "pearson",
     partial: Sequence[Partial] = ("log_step",),
     trend_degree: int = 2,
     loss: pd.DataFrame | None = None,
     steps: Sequence[int] | None = None,
     by: Sequence[str] = (),
+    leave_out: float | int = 0.2,
     n_null: int = 10_000,
     seed: int = 0,
 ) -> RateCorrelations:
@@ -87,18 +90,26 @@ def correlate_rates(
             got=f"partial {tuple(partial)} and {'a' if loss is not None else 'no'} loss",
             fix="Give both partial=('log_step', 'loss') and loss=frame, or neither.",
         )
+    leave_out = float(leave_out)
+    if not 0 <= leave_out < 0.5:
+        raise InputError(
+            expected="leave_out from 0 to below 0.5", got=f"{leave_out}", fix="Use 0.2."
+        )
     lags = (lag,) if isinstance(lag, int) else tuple(dict.fromkeys(lag))
     wanted = capability if metric is None else _chosen(capability, metric)
-    groups, rows = [], []
+    groups, tables = [], []
     for curves in align_curves(stats, wanted, loss=loss, steps=steps, by=by):
-        design = rate_design(curves, axis, method, partial, trend_degree)
-        _check_length(curves, design, lags)
-        group, compared = _correlated(curves, design, lags, axis, method)
+        measured = measure_rates(curves, axis, weights, partial, trend_degree)
+        _check_length(curves, measured, lags, leave_out)
+        group = _group(curves, measured, method)
+        nulls = null_summaries(
+            group, lags, null=null, leave_out=leave_out, n_null=n_null, seed=seed
+        )
+        beside = _compared(curves, measured, lags, method)
+        tables += [pd.DataFrame(one | two) for one, two in zip(beside, nulls, strict=True)]
         groups.append(group)
-        found = null_summaries(group, lags, [row["value"] for row in compared], null, n_null, seed)
-        rows += [row | one for row, one in zip(compared, found, strict=True)]
-    table = pd.concat([pd.DataFrame(row) for row in rows], ignore_index=True)
-    table["q"] = false_discovery_rate(table["p"].to_numpy(float))
+    table = pd.concat(tables, ignore_index=True)
+    table["q"] = false_discovery_rate(np.asarray(table["p"], dtype=float))
     return RateCorrelations(
         table=tidy(table, seed=seed, null=null),
         groups=tuple(groups),
@@ -107,7 +118,9 @@ def correlate_rates(
         seed=seed,
         lags=lags,
         axis=axis,
+        weights=weights,
         method=method,
+        leave_out=leave_out,
         partial=tuple(partial),
         trend_degree=trend_degree,
         interpolated=steps is not None,
@@ -124,37 +137,56 @@ def _chosen(capability: pd.DataFrame, metric: str | Sequence[str]) -> pd.DataFra
     return capability.loc[capability["metric"].isin(names)]
 
 
-def _check_length(curves: AlignedCurves, design: np.ndarray, lags: tuple[int, ...]) -> None:
-    n, used = len(curves.steps) - 1, design.shape[1]
-    if n - max(map(abs, lags)) - used < MIN_FREEDOM:
+def _check_length(
+    curves: AlignedCurves, measured: MeasuredRates, lags: tuple[int, ...], leave_out: float
+) -> None:
+    n, used = measured.design.shape
+    left = n - max(map(abs, lags))
+    if left - round(leave_out * left) - used < MIN_FREEDOM:
         raise InputError(
-            expected=f"{MIN_FREEDOM} intervals or more beyond {used} partialled out and the lag",
+            expected=f"{MIN_FREEDOM} intervals or more beyond {used} partialled out, the lag and "
+            "the stretch left out",
             got=f"{n} intervals and lags {list(lags)} for model {curves.model}",
-            fix="Measure more steps, or take partial=() and a smaller lag.",
+            fix="Measure more steps, or take a smaller lag, trend_degree or leave_out.",
         )
 
 
-def _correlated(
-    curves: AlignedCurves,
-    design: np.ndarray,
-    lags: tuple[int, ...],
-    axis: Axis,
-    method: Method,
-) -> tuple[RateGroup, list[dict[str, Any]]]:
-    """The rates without the design; per capability and lag the three correlations."""
-    sides = (curves.statistics, curves.capabilities)
-    plain = [measured_rates(side.values, curves.steps, axis, method) for side in sides]
-    left = [without_design(rates, design) for rates in plain]
-    raw = [measured_values(side.values, method) for side in sides]
-    group = RateGroup(
-        curves.model, curves.steps, sides[0].labels, sides[1].labels, left[0], left[1], design
+def _group(curves: AlignedCurves, measured: MeasuredRates, method: Method) -> RateGroup:
+    """The rates without the design; ranks of these, again without it, for `"spearman"`."""
+
+    def left(rates: np.ndarray) -> np.ndarray:
+        alone = without_design(rates, measured.design)
+        return without_design(ranked(alone), measured.design) if method == "spearman" else alone
+
+    return RateGroup(
+        curves.model,
+        curves.steps,
+        curves.statistics.labels,
+        curves.capabilities.labels,
+        left(measured.statistics),
+        left(measured.capabilities),
+        measured.design,
+        measured.spread_widths,
     )
+
+
+def _compared(
+    curves: AlignedCurves, measured: MeasuredRates, lags: tuple[int, ...], method: Method
+) -> list[dict[str, Any]]:
+    """Per capability and lag: labels, and r of plain rates and of raw values."""
+    labels, goals = curves.statistics.labels, curves.capabilities.labels["metric"]
+    rank = ranked if method == "spearman" else lambda rows: rows
+    plain = [measured.statistics, measured.capabilities, measured.design[:, :1]]
+    raw = [curves.statistics.values, curves.capabilities.values, np.ones((len(curves.steps), 1))]
     rows = []
-    for at, name in enumerate(sides[1].labels["metric"]):
+    for at, name in enumerate(goals):
         for lag in lags:
-            pairs = [lagged(side[0], side[1][at], lag) for side in (left, plain, raw)]
-            value, plain_r, raw_r = (unit(a) @ unit(b) for a, b in pairs)
-            labels = {key: sides[0].labels[key] for key in sides[0].labels}
-            labels |= {"value": value, "n": len(pairs[0][1]), "capability": name, "lag": lag}
-            rows.append(labels | {"raw_r": raw_r, "plain_r": plain_r})
-    return group, rows
+            row: dict[str, Any] = {key: labels[key] for key in labels}
+            row |= {"capability": name, "lag": lag}
+            for key, (here, there, constant) in (("raw_r", raw), ("plain_r", plain)):
+                pair = lagged(rank(here), rank(there[at : at + 1]), lag)
+                bases = (side.T for side in lagged(constant.T, constant.T, lag))
+                left = [without_design(*both) for both in zip(pair, bases, strict=True)]
+                row[key] = correlations(*left)[:, 0]
+            rows.append(row)
+    return rows

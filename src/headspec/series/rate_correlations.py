@@ -21,9 +21,10 @@ class RateGroup:
         model: whose rates, or None.
         steps: training steps, `step`.
         statistics, capabilities: labels of the curves, one row each.
-        statistic_rates: without what was partialled out, `curve interval`.
+        statistic_rates: weighted, without what was partialled out, `curve interval`.
         capability_rates: the same of the capabilities, `capability interval`.
-        design: what was partialled out, orthonormal columns, `interval column`.
+        design: what was partialled out, weighted, `interval column`.
+        spread_widths: the widths of intervals that surrogates follow in size, `interval`.
     """
 
     model: str | None
@@ -33,6 +34,7 @@ class RateGroup:
     statistic_rates: Float[np.ndarray, "curve interval"]
     capability_rates: Float[np.ndarray, "capability interval"]
     design: Float[np.ndarray, "interval column"]
+    spread_widths: Float[np.ndarray, " interval"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class RateCorrelations:
         null, n_null, seed: how the null was drawn.
         lags: in intervals; a positive one means that the statistic comes first.
         axis: rates are changes per log(1 + step) or per step.
+        weights: whether an interval counts by its width on the axis.
         method: `"pearson"` or `"spearman"`.
+        leave_out: share of the intervals in the stretch that a link must survive without.
         partial, trend_degree: what was partialled out of the rates, and the degree of the
             polynomial of log(1 + step).
         interpolated: whether the steps are a grid that was asked for.
@@ -58,7 +62,9 @@ class RateCorrelations:
     seed: int
     lags: tuple[int, ...]
     axis: Axis
+    weights: str
     method: str
+    leave_out: float
     partial: tuple[str, ...]
     trend_degree: int
     interpolated: bool

@@ -17,6 +17,7 @@ from headspec.series.curve_table import CurveTable, common_steps, read_curves
 
 Method = Literal["pearson", "spearman"]
 Partial = Literal["log_step", "loss"]
+Weights = Literal["width", "equal"]
 MIN_FREEDOM = 4  # intervals beyond what is partialled out and lagged away
 _CONSTANT = 1e-10  # of the largest size: rates that vary less are rounding
 
@@ -118,56 +119,84 @@ def _of_model(
     return chosen
 
 
-def rate_design(
-    curves: AlignedCurves, axis: Axis, method: Method, partial: Sequence[Partial], degree: int
-) -> Float[np.ndarray, "interval column"]:
-    """What is partialled out, as orthonormal columns: a constant at least.
+@dataclass(frozen=True)
+class MeasuredRates:
+    """Rates of one model as they are correlated: scaled so that plain sums of products do it.
 
-    `"log_step"`: a polynomial of log(1 + step) at the middle of each interval; `"loss"`: the
-    rates of the loss (their ranks for `"spearman"`).
+    Attributes:
+        statistics, capabilities: change over width, times the root of the weight of the interval.
+        design: what is partialled out, times the same: a constant first, then the polynomial of
+            log(1 + step), then the rate of the loss.
+        spread_widths: the widths that surrogates follow in size; ones if all count alike.
     """
+
+    statistics: Float[np.ndarray, "curve interval"]
+    capabilities: Float[np.ndarray, "capability interval"]
+    design: Float[np.ndarray, "interval column"]
+    spread_widths: Float[np.ndarray, " interval"]
+
+
+def measure_rates(
+    curves: AlignedCurves, axis: Axis, weights: Weights, partial: Sequence[Partial], degree: int
+) -> MeasuredRates:
+    """Rates between neighbouring steps, weighted, and what is to be partialled out of them.
+
+    With `"width"` an interval weighs as much as it is wide, so that r is that of the two rates as
+    functions of the axis, however finely it was sampled; with `"equal"` each weighs the same.
+    """
+    widths = np.diff(axis_positions(curves.steps, axis))
+    roots = np.sqrt(widths) if weights == "width" else np.ones_like(widths)
     positions = axis_positions(curves.steps, "log_step")
     middle = (positions[1:] + positions[:-1]) / 2
     standard = 2 * (middle - middle[0]) / (middle[-1] - middle[0]) - 1
     highest = degree if "log_step" in partial else 0
     columns = np.polynomial.legendre.legvander(standard, highest)
     if "loss" in partial and curves.loss is not None:
-        rates = measured_rates(curves.loss[None], curves.steps, axis, method)
-        columns = np.column_stack([columns, rates[0] - rates.mean()])
-    kept, sizes, _ = np.linalg.svd(
-        columns / np.linalg.norm(columns, axis=0).clip(1e-300), full_matrices=False
+        columns = np.column_stack([columns, _rates(curves.loss[None], widths)[0]])
+    return MeasuredRates(
+        _rates(curves.statistics.values, widths) * roots,
+        _rates(curves.capabilities.values, widths) * roots,
+        columns * roots[:, None],
+        widths if weights == "width" else np.ones_like(widths),
     )
-    return kept[:, sizes > 1e-8]
 
 
-def measured_rates(
-    values: Float[np.ndarray, "curve step"],
-    steps: Int[np.ndarray, " step"],
-    axis: Axis,
-    method: Method,
-) -> Float[np.ndarray, "curve interval"]:
-    """Change over width of each interval; its rank among all intervals for `"spearman"`."""
-    rates = np.diff(values, axis=1) / np.diff(axis_positions(steps, axis))
+def _rates(values: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Change over width; exact zeros where a curve's slope is constant but for rounding."""
+    rates = np.diff(values, axis=1) / widths
     flat = np.ptp(rates, axis=1) <= _CONSTANT * np.abs(values).max(axis=1)
-    rates[flat] = 0.0  # rounding of a constant slope
-    return np.asarray(rankdata(rates, axis=1), dtype=float) if method == "spearman" else rates
+    return np.where(flat[:, None], rates.mean(axis=1, keepdims=True), rates)
+
+
+def orthonormal(design: Float[np.ndarray, "interval column"]) -> Float[np.ndarray, "interval rank"]:
+    """A basis of what the columns of a design span."""
+    length = np.linalg.norm(design, axis=0).clip(np.finfo(float).tiny)
+    basis, sizes, _ = np.linalg.svd(design / length, full_matrices=False)
+    return basis[:, sizes > 1e-8]
 
 
 def without_design(
     rates: Float[np.ndarray, "*series interval"], design: Float[np.ndarray, "interval column"]
 ) -> Float[np.ndarray, "*series interval"]:
-    """What is left of the rates beside the design; exact zeros where nothing is."""
-    left = rates - (rates @ design) @ design.T
+    """What least squares on the design leaves of the rates; exact zeros where that is rounding."""
+    basis = orthonormal(design)
+    left = rates - (rates @ basis) @ basis.T
     size = np.linalg.norm(rates, axis=-1, keepdims=True)
     nothing = np.linalg.norm(left, axis=-1, keepdims=True) <= _CONSTANT * size
     return np.where(nothing, 0.0, left)
 
 
-def measured_values(
-    values: Float[np.ndarray, "curve step"], method: Method
-) -> Float[np.ndarray, "curve step"]:
-    """The values themselves; their ranks for `"spearman"`."""
-    return np.asarray(rankdata(values, axis=1), dtype=float) if method == "spearman" else values
+def ranked(left: Float[np.ndarray, "*series interval"]) -> Float[np.ndarray, "*series interval"]:
+    """Ranks of what is left, those that differ by rounding alike."""
+    size = np.abs(left).max(axis=-1, keepdims=True).clip(np.finfo(float).tiny)
+    return np.asarray(rankdata(np.round(left / size, 10), axis=-1), dtype=float)
+
+
+def correlations(
+    left: Float[np.ndarray, "*row interval"], right: Float[np.ndarray, "*other interval"]
+) -> Float[np.ndarray, ...]:
+    """Products of rows of length 1; NaN where one of them is zero."""
+    return unit(left) @ unit(right).T
 
 
 def lagged(
@@ -182,8 +211,6 @@ def lagged(
 
 
 def unit(rows: Float[np.ndarray, "*row interval"]) -> Float[np.ndarray, "*row interval"]:
-    """Rows with mean 0 and length 1, whose products are correlations; NaN if constant."""
-    centred = rows - rows.mean(axis=-1, keepdims=True)
-    length = np.linalg.norm(centred, axis=-1, keepdims=True)
-    varies = length > _CONSTANT * np.abs(rows).max(axis=-1, keepdims=True, initial=0.0)
-    return np.divide(centred, length, out=np.full_like(centred, np.nan), where=varies)
+    """Rows of length 1; NaN where a row is zero."""
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.divide(rows, length, out=np.full_like(rows, np.nan), where=length > 0)

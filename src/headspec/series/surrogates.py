@@ -10,6 +10,7 @@ from jaxtyping import Float
 from headspec.errors import InputError, check_choice
 
 Null = Literal["phase_randomised", "circular_shift", "permutation"]
+_POWERS = (-1.5, 0.75)  # of the width, that the size of a change may follow
 
 
 def surrogates(
@@ -31,13 +32,20 @@ def surrogates(
     * `"permutation"`: the values in random order. Keeps no autocorrelation: for comparison only.
 
     Args:
-        values: the series, evenly placed: intervals count as neighbours whatever their width.
+        values: the series; its intervals count as neighbours whatever their width.
         null: which draws.
         n_null: how many; `"circular_shift"` gives one an interval.
         seed: of the draws.
 
+    Returns:
+        The draws, an axis before the last one.
+
     Raises:
         InputError: fewer than one draw.
+
+    Example:
+        >>> surrogates(np.array([3.0, 1.0, 2.0]), null="circular_shift").tolist()
+        [[3.0, 1.0, 2.0], [2.0, 3.0, 1.0], [1.0, 2.0, 3.0]]
     """
     check_choice("null", null, get_args(Null))
     if n_null < 1:
@@ -55,3 +63,21 @@ def surrogates(
         phases[:, -1] = np.pi * rng.integers(0, 2, n_null)
     spectrum = np.fft.rfft(values, axis=-1)[..., None, :] * np.exp(1j * phases)
     return np.fft.irfft(spectrum, n=n, axis=-1)
+
+
+def width_scale(
+    rates: Float[np.ndarray, "*series interval"], widths: Float[np.ndarray, " interval"]
+) -> Float[np.ndarray, "*series interval"]:
+    """How large changes typically are by the width of their interval: a fitted power of it.
+
+    Two noisy curves on uneven steps both vary most where the steps lie closest (or widest), which
+    looks like a link to a null that spreads variation evenly. Surrogates are drawn of
+    rates / scale and multiplied by it. Least squares of log size on log width.
+    """
+    logs = np.log(widths) - np.log(widths).mean()
+    if not (np.abs(logs) > 1e-9).any():
+        return np.ones_like(rates)
+    floor = 1e-2 * np.sqrt((rates**2).mean(axis=-1, keepdims=True))
+    sizes = np.log(np.maximum(np.abs(rates) + floor, np.finfo(float).tiny))
+    powers = np.clip(sizes @ logs / (logs @ logs), *_POWERS)
+    return np.exp(powers[..., None] * logs)
