@@ -116,10 +116,9 @@ def projection_kernel_overlap(
 
 
 def _bases(weights: HeadWeights, role: str, rank: int | None) -> Tensor:
-    """`head d_model rank`: orthonormal columns; zeros beyond the numerical rank."""
+    """`head d_model rank`: orthonormal columns; zeros beyond the numerical rank (of float32)."""
     matrix = as_double(weights, f"W_{role.upper()}")
     matrix = matrix.mT if role == "o" else matrix
-    # weights carry the rounding of their own dtype, but only exact repeats go below it
     vectors, values, _ = torch.linalg.svd(matrix, full_matrices=False)
     tolerance = max(matrix.shape[1:]) * torch.finfo(torch.float32).eps
     kept = values > tolerance * values[:, :1]
