@@ -101,6 +101,8 @@ from .report import write_report as write_report
 from .results.provenance import Provenance as Provenance
 from .series.changepoints import Changepoints as Changepoints
 from .series.changepoints import changepoints as changepoints
+from .series.coincidence import Coincidence as Coincidence
+from .series.coincidence import coincidence_test as coincidence_test
 from .series.correlation import correlate_rates as correlate_rates
 from .series.decline import Decline as Decline
 from .series.decline import decline_after_peak as decline_after_peak
@@ -108,6 +110,9 @@ from .series.emergence import Emergence as Emergence
 from .series.emergence import emergence_step as emergence_step
 from .series.emergence_comparison import EmergenceComparison as EmergenceComparison
 from .series.emergence_comparison import compare_emergence as compare_emergence
+from .series.inflections import inflection_steps as inflection_steps
+from .series.pooled_rates import PooledRates as PooledRates
+from .series.pooling import pool_models as pool_models
 from .series.rate_correlations import RateCorrelations as RateCorrelations
 from .series.sigmoid import SigmoidFit as SigmoidFit
 from .series.sigmoid import fit_sigmoid as fit_sigmoid

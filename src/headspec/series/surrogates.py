@@ -44,6 +44,8 @@ def surrogates(
         InputError: fewer than one draw.
 
     Example:
+        >>> import numpy as np
+        >>> from headspec.series.surrogates import surrogates
         >>> surrogates(np.array([3.0, 1.0, 2.0]), null="circular_shift").tolist()
         [[3.0, 1.0, 2.0], [2.0, 3.0, 1.0], [1.0, 2.0, 3.0]]
     """
