@@ -191,6 +191,9 @@ def test_rows_are_the_significant_ones_and_the_largest():
     assert len(by_row(every)) == len(significant)  # never fewer than those
     note = figure.layout.meta["headspec"]["note"]
     assert f"{len(significant) + 3} of {len(POOLED)} pairs" in note
+    assert f"all {len(significant)} with pooled q" in note
+    nothing = plots.plot_size_forest(FOREST, POOLED.assign(q=1.0), most=3)
+    assert "none has pooled q ≤ 0.05" in nothing.layout.meta["headspec"]["note"]
 
 
 def test_diamonds_reach_from_end_to_end_of_the_pooled_interval():

@@ -83,6 +83,8 @@ def test_rates_are_differences_per_log_step_of_each_interval():
     rows = pd.DataFrame({"step": [100, 0, 10], "value": [5.0, 9.0, 8.0], "metric": "q.alpha"})
     (rate,) = the(plots.plot_weight_timeline(rows, metric="q.alpha"), "rate")
     np.testing.assert_allclose(rate.y, [-1 / np.log(11), -3 / np.log(101 / 11)])
+    naive = np.gradient([9.0, 8.0, 5.0], np.log1p([0, 10, 100]))  # mixes both intervals at 10
+    assert not np.isclose(naive[1], rate.y).any()
     np.testing.assert_array_equal(rate.customdata, [[0, 10], [10, 100]])
     axis = StepAxis([0, 10, 100])
     assert axis.zero < rate.x[0] < 10 < rate.x[1] < 100

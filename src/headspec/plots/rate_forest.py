@@ -91,9 +91,7 @@ def plot_size_forest(
         alt=_alt(chosen, alpha=alpha),
         note="Marks: r of rates in each model, before 90 % of its null (grey). Diamonds: pooled "
         "over models, from end to end of the interval; beside each row its value, q, and in how "
-        f"many models r has its sign. {len(chosen)} of {n_all} pairs of "
-        f"statistic and capability are shown: all with pooled q ≤ {alpha:g}"
-        + (" and those with the largest pooled r." if len(chosen) < n_all else "."),
+        f"many models r has its sign. {_which(chosen, n_all, alpha=alpha)}",
     )
     draw_rows(figure, len(chosen), labels)
     meta: Any = figure.layout["meta"]
@@ -157,6 +155,16 @@ def _chosen(
 
 def _pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(rows["metric"], rows["capability"], strict=True))
+
+
+def _which(chosen: pd.DataFrame, n_all: int, *, alpha: float) -> str:
+    """Which rows are shown, in words."""
+    clear = int((chosen["q"].to_numpy(float) <= alpha).sum())
+    words = f"{len(chosen)} of {n_all} pairs of statistic and capability are shown: "
+    if not clear:
+        return words + f"none has pooled q ≤ {alpha:g}, these have the largest pooled r."
+    words += f"all {clear} with pooled q ≤ {alpha:g}"
+    return words + (", and the largest pooled r beyond these." if clear < len(chosen) else ".")
 
 
 def _alt(chosen: pd.DataFrame, *, alpha: float) -> str:

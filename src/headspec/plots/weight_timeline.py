@@ -77,7 +77,7 @@ def plot_weight_timeline(
         >>> rows = pd.DataFrame({"step": [0, 10, 100], "value": [9.0, 8.0, 5.0]})
         >>> rows["metric"] = "q.stable_rank"
         >>> figure = plot_weight_timeline(rows, metric="q.stable_rank")
-        >>> [round(v, 3) for v in figure.data[-1].y]  # per unit of log(1 + step)
+        >>> figure.data[-1].y.round(3).tolist()  # per unit of log(1 + step)
         [-0.417, -1.353]
     """
     lines = weight_lines(chosen_rows(frame, metric, layer=layer, head=head))
