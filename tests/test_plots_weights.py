@@ -76,6 +76,10 @@ def test_every_layer_has_its_line_with_the_frames_numbers():
         np.testing.assert_array_equal(line.y, values_of("q.stable_rank", layer))
         np.testing.assert_array_equal(line.customdata, STEPS)
     assert len({line.line.color for line in lines}) == 4
+    assert figure.layout.yaxis.title.text == "dimensions"
+    assert figure.layout.yaxis2.title.text == "dimensions per log(1 + step)"
+    long = plots.plot_weight_timeline(FRAME, metric="q.relative_change")
+    assert long.layout.yaxis2.title.text == "change per log(1 + step)"
 
 
 def test_rates_are_differences_per_log_step_of_each_interval():
@@ -174,7 +178,7 @@ def test_emergence_at_the_first_step_or_not_asked_for_shades_nothing():
     figure = plots.plot_weight_timeline(FRAME, metric="q.alpha", emergence=rows)
     assert not [s for s in figure.layout.shapes if s.name == "emergence"]
     (labels,) = the(figure, "emergence label")
-    assert list(labels.text) == ["addition accuracy: above chance from step 1280 on"]
+    assert list(labels.text) == ["addition accuracy: from step 1280 on"]
 
 
 def test_frames_of_emergence_step_are_what_the_figure_takes():

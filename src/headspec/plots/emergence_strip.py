@@ -100,7 +100,7 @@ def _words(window: tuple[int | None, int | None], status: str) -> str:
     if step is None:
         return _CENSORED.get(status, status)
     if before is None:
-        return f"above chance from step {short_number(step)} on"
+        return f"from step {short_number(step)} on"
     return f"{short_number(before)} to {short_number(step)}"
 
 

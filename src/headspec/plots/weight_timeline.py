@@ -93,7 +93,7 @@ def plot_weight_timeline(
     figure = panels.figure(
         title=f"{name[:1].upper()}{name[1:]} and its rate{where}{_whose(lines)}",
         x_title=axis.title,
-        y_titles=["capability"] * bool(marks.names) + [unit, f"{unit} per log(1 + step)", *shown],
+        y_titles=["capability"] * bool(marks.names) + [unit, _rate_unit(unit), *shown],
         alt=_alt(lines, marks.said, label=name),
         note=_note(shaded=bool(marks.names), bars=bool(curves)),
     )
@@ -168,6 +168,11 @@ def _curves(capabilities: pd.DataFrame | None) -> dict[str, pd.DataFrame]:
     rows = usable(capabilities, ("step", "metric", "value"))
     names = dict.fromkeys(str(name) for name in rows["metric"])
     return {name: metric_rows(rows, name) for name in names}
+
+
+def _rate_unit(unit: str) -> str:
+    """The unit of a rate, short enough for the height of a panel."""
+    return f"{unit if len(unit) <= 13 else 'change'} per log(1 + step)"
 
 
 def _whose(lines: list[WeightLine]) -> str:

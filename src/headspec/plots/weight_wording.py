@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 MATRICES: dict[str, str] = {
+    "all": "All matrices",
     "q": "Q",
     "k": "K",
     "v": "V",
