@@ -88,6 +88,22 @@ def mean_over_layers(curves: pd.DataFrame) -> pd.DataFrame:
     return tidy(means)
 
 
+def mean_over_matrices(curves: pd.DataFrame) -> pd.DataFrame:
+    """Each statistic averaged over all layers and matrices of a model: few curves, few tests.
+
+    Args:
+        curves: of `weight_curves`. Matrices of layers are averaged, all alike; embeddings and the
+            circuits of heads are left out, except for how clearly heads are clustered.
+
+    Returns:
+        Tidy rows without layer, `metric` such as `"all.stable_rank"`.
+    """
+    inside = curves.loc[curves["layer"].notna() & ~curves["matrix"].isin(("qk", "ov"))]
+    everything = inside.assign(matrix="all", metric="all." + inside["statistic"])
+    clusters = curves.loc[curves["metric"] == CLUSTER_METRIC]
+    return mean_over_layers(pd.concat([everything, clusters], ignore_index=True))
+
+
 def _all_curves(
     weights: pd.DataFrame, clusters: pd.DataFrame | None, statistics: tuple[str, ...]
 ) -> pd.DataFrame:

@@ -1,0 +1,123 @@
+"""What the study of weight statistics says, computed from its tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from headspec.studies.weight_curves import CLUSTER_METRIC
+from headspec.studies.weight_links import WeightLinks, count_tests
+
+_MOST = 4
+
+
+def describe_links(found: WeightLinks, *, alpha: float = 0.05) -> list[str]:
+    """Sentences: raw correlations, rates against the null, over models, beyond the loss, clusters.
+
+    Args:
+        found: of `link_weights`.
+        alpha: false discovery rate to accept in each family.
+    """
+    families = {
+        "averaged over layers and matrices": found.overall,
+        "the same without what goes with the loss": found.beyond_loss,
+        "of each matrix, averaged over layers": found.links,
+        "of each matrix of each layer": found.by_layer,
+    }
+    sentences = [_raw(found.links, alpha)]
+    sentences += [_rates(t, alpha, how) for how, t in families.items() if t is not None]
+    if found.pooled_overall is not None and found.pooled is not None:
+        sentences.append(_pooled(found.pooled_overall, alpha, "averaged over layers and matrices"))
+        sentences.append(_pooled(found.pooled, alpha, "of each matrix"))
+    sentences += [_control(found.control), _clusters(found, alpha)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _raw(links: pd.DataFrame, alpha: float) -> str:
+    raw = links.assign(p=links["raw_p"], q=links["raw_q"])
+    tested, passed = count_tests(raw, alpha)
+    return (
+        f"Raw values: {passed} of {tested} correlations of a statistic with a "
+        f"capability pass a textbook test after correction (median size of r "
+        f"{links['raw_r'].abs().median():.2f}). That says no more than that both change "
+        "during training."
+    )
+
+
+def _rates(links: pd.DataFrame, alpha: float, how: str) -> str:
+    tested, passed = count_tests(links, alpha)
+    sentence = (
+        f"Rates of change, {how}: {passed} of {tested} pass against their null after correction "
+        f"(median size of r {links['value'].abs().median():.2f})."
+    )
+    needed = _needed(links)
+    if np.isfinite(needed):
+        sentence += f" One test alone needs a correlation of about {needed:.2f}."
+    least = float(links["least_p"].to_numpy(float).min())
+    if tested and least * tested > alpha * max(passed, 1):
+        sentence += (
+            f" No single link could pass: p is {least:.2g} at the least, and {tested} were tried."
+        )
+    return sentence + _strongest(links, alpha)
+
+
+def _pooled(pooled: pd.DataFrame, alpha: float, what: str) -> str:
+    tested, passed = count_tests(pooled, alpha)
+    same = pooled.loc[(pooled["q"] <= alpha) & (pooled["sign_consistency"] == 1)]
+    sentence = f"Over all sizes, {what}: {passed} of {tested} pairs with a capability pass"
+    if passed:
+        sentence += f", {len(same)} of them with the same sign in every size"
+    return f"{sentence}.{_strongest(pooled, alpha)}"
+
+
+def _control(control: pd.DataFrame) -> str:
+    """What the tests could have seen."""
+    said = []
+    for pooled, part in control.groupby(control["model"].isna()):
+        where = "over all sizes" if pooled else "in single models"
+        said.append(f"{part['seen'].to_numpy(bool).sum()} of {len(part)} {where}")
+    return (
+        "What these tests can see: a statistic identical to the capability itself would pass the "
+        f"correction for {' and '.join(said)}. A capability that rises in one interval alone "
+        "cannot be told from a coincidence, whatever changes with it."
+    )
+
+
+def _needed(links: pd.DataFrame) -> float:
+    """Half the width of the middle 90 % of the null, of the test in the middle."""
+    ends = links[["null_q05", "null_q95"]].to_numpy(float)
+    return float(np.nanmedian(np.diff(ends, axis=1) / 2)) if np.isfinite(ends).any() else np.nan
+
+
+def _strongest(table: pd.DataFrame, alpha: float) -> str:
+    passed = table.loc[table["q"] <= alpha]
+    if passed.empty:
+        return ""
+    order = passed["value"].abs().sort_values(ascending=False).index[:_MOST]
+    said = [_link(row) for row in passed.loc[order].to_dict("records")]
+    return f" Strongest: {'; '.join(said)}."
+
+
+def _link(row: dict) -> str:
+    layer, model = row["layer"], row["model"]
+    where = f" of layer {layer}" if isinstance(layer, int) else ""
+    model = f", {model.rpartition('/')[2]}" if isinstance(model, str) else ""
+    return (
+        f"{row['metric']}{where} with {row['capability']} (r = {row['value']:.2f}{model}, "
+        f"q = {row['q']:.2g})"
+    )
+
+
+def _clusters(found: WeightLinks, alpha: float) -> str:
+    """What became of the clustering of heads, one of the statistics."""
+    rows = found.overall.loc[found.overall["metric"] == CLUSTER_METRIC]
+    if rows.empty:
+        return ""
+    each = found.by_layer.loc[found.by_layer["metric"] == CLUSTER_METRIC]
+    counts = [count_tests(part, alpha) for part in (rows, each)]
+    sentence = (
+        f"How clearly heads are clustered goes with capabilities in {counts[0][1]} of "
+        f"{counts[0][0]} tests averaged over layers and {counts[1][1]} of {counts[1][0]} by layer."
+    )
+    best = pd.concat([rows, each]).sort_values(by="p").iloc[0]
+    return f"{sentence} Clearest: {_link(best.to_dict())}."
