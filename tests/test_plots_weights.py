@@ -316,6 +316,37 @@ def test_the_comparison_shades_each_metrics_own_window(comparison):
     assert "at least partly the metric's" in figure.layout.meta["headspec"]["note"]
 
 
+def test_chance_is_drawn_in_the_scale_of_the_curve(comparison):
+    """Compared as log perplexity, shown as perplexity: ln 3.5e6 = 15 would be no chance."""
+    curves, found = comparison
+    levels = [
+        trace.y
+        for trace in the(plots.plot_emergence_comparison(curves, found.to_frame()), "chance")
+    ]
+    assert levels == [(0.0, 0.0), (found.continuous.chance,) * 2]
+    log = curves["metric"] == "addition_log_prob"
+    ppl = curves.assign(
+        value=np.where(log, np.exp(-curves["value"]), curves["value"]),
+        metric=np.where(log, "addition.ppl", curves["metric"]),
+    )
+    found = compare_emergence(
+        ppl.assign(se=0.01),
+        thresholded="addition_accuracy",
+        continuous="addition.ppl",
+        chance=0.0,
+        transform="log",
+        n_draws=50,
+    )
+    figure = plots.plot_emergence_comparison(ppl, found.to_frame())
+    (_, drawn) = the(figure, "chance")
+    first = ppl.loc[(ppl["metric"] == "addition.ppl") & (ppl["step"] == 0), "value"].iloc[0]
+    np.testing.assert_allclose(drawn.y, first)
+    assert figure.layout.yaxis2.type == "log"
+    assert figure.layout.yaxis2.title.text == "perplexity"
+    elsewhere = found.to_frame().assign(value=123.0)
+    assert not the(plots.plot_emergence_comparison(ppl, elsewhere), "chance")
+
+
 def test_a_frame_without_a_comparison_is_refused(comparison):
     curves, found = comparison
     with pytest.raises(InputError, match="no comparison"):

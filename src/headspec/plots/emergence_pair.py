@@ -45,12 +45,17 @@ class _Pair:
     """One comparison: both metrics, what was found, and its words."""
 
     names: tuple[str, str]
-    chance: tuple[float, float]
+    rows: tuple[dict, dict]
     marks: EmergenceMarks
     done: float
     done_low: float
     done_high: float
     verdict: str
+
+    @property
+    def before(self) -> int | None:
+        """The last step before the thresholded metric emerged."""
+        return self.marks.windows[self.marks.names.index(self.names[0])][0]
 
 
 def plot_emergence_comparison(frame: pd.DataFrame, comparison: pd.DataFrame) -> go.Figure:
@@ -104,12 +109,15 @@ def plot_emergence_comparison(frame: pd.DataFrame, comparison: pd.DataFrame) -> 
         name = pair.names[side]
         own = emergence_rows(comparison.loc[comparison["metric"] == f"{name}.emergence"])
         shade_windows(figure, panels, i, axis=axis, marks=own)
-        look = (
-            {"type": "log", "dtick": 1} if name.endswith(("ppl", "perplexity")) else {"nticks": 5}
-        )
+        powers = {"type": "log", "dtick": 2, "exponentformat": "power"}
+        look = powers if name.endswith(("ppl", "perplexity")) else {"nticks": 5}
         figure.update_layout({panels.axis("x", i): axis.layout(), panels.axis("y", i): look})
-        _chance(figure, panels, i, axis=axis, level=pair.chance[side], rows=curves[name])
-        _before(figure, panels, i, axis=axis, pair=pair, side=side)
+        level = _level(pair.rows[side], curves[name])
+        if np.isfinite(level):
+            figure.add_trace(_chance(axis, level).update(panels.names(i)))
+        _before(figure, panels, i, axis=axis, pair=pair)
+        if side == 1 and np.isfinite(pair.done):
+            _say_done(figure, panels, i, axis=axis, pair=pair, rows=curves[name])
         trace = curve_trace(curves[name], axis, name, side)
         figure.add_trace(trace.update(panels.names(i)).update(showlegend=False))
     entries: list[dict] = [
@@ -147,7 +155,7 @@ def _pairs(comparison: pd.DataFrame) -> list[_Pair]:
         pairs.append(
             _Pair(
                 names=names,
-                chance=(float(parts[0]["null_mean"]), float(parts[1]["null_mean"])),
+                rows=(parts[0], parts[1]),
                 marks=emergence_rows(pd.DataFrame(parts)),
                 done=float(done["value"]),
                 done_low=float(done["low"]),
@@ -174,40 +182,36 @@ def _named(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _chance(
-    figure: go.Figure,
-    panels: Panels,
-    index: int,
-    *,
-    axis: StepAxis,
-    level: float,
-    rows: pd.DataFrame,
-) -> None:
-    """The level of chance, behind, unless the comparison was made on another scale."""
+def _level(row: dict, rows: pd.DataFrame) -> float:
+    """Chance in the scale of the curve, which may be the exponential of what was compared.
+
+    A row of `Emergence` holds the metric at its step (at the last one, if it did not emerge).
+    """
     values = rows["value"].to_numpy(float)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if not low - (high - low) <= level <= high + (high - low):
-        return
-    ends = [axis.steps[0], axis.steps[-1]]
-    figure.add_trace(
-        go.Scatter(
-            x=axis.place(ends),
-            y=[level, level],
-            mode="lines",
-            line=_CHANCE,
-            hoverinfo="skip",
-            name="chance",
-            meta="chance",
-            showlegend=False,
-        ).update(panels.names(index))
+    steps = rows["step"].tolist()
+    at = steps.index(row["step"]) if row["step"] in steps else -1
+    chance, given = float(row["null_mean"]), float(row["value"])
+    if np.isclose(given, values[at]):
+        return chance
+    return float(np.exp(chance)) if np.isclose(np.exp(given), values[at]) else np.nan
+
+
+def _chance(axis: StepAxis, level: float) -> go.Scatter:
+    return go.Scatter(
+        x=axis.place([axis.steps[0], axis.steps[-1]]),
+        y=[level, level],
+        mode="lines",
+        line=_CHANCE,
+        hoverinfo="skip",
+        name="chance",
+        meta="chance",
+        showlegend=False,
     )
 
 
-def _before(
-    figure: go.Figure, panels: Panels, index: int, *, axis: StepAxis, pair: _Pair, side: int
-) -> None:
-    """The last step before the thresholded metric emerged, and how much was done by then."""
-    before, _ = pair.marks.windows[pair.marks.names.index(pair.names[0])]
+def _before(figure: go.Figure, panels: Panels, index: int, *, axis: StepAxis, pair: _Pair) -> None:
+    """The last step before the thresholded metric emerged, as a dashed line."""
+    before = pair.before
     if before is None:
         return
     names = panels.names(index)
@@ -223,19 +227,34 @@ def _before(
         line=_BEFORE,
         name="before",
     )
-    if side == 1 and np.isfinite(pair.done):
-        on_right = np.log10(x) > np.mean(axis.range)
-        figure.add_annotation(
-            text=f"{pair.done:.0%} done",
-            xref=names["xaxis"],
-            yref=f"{names['yaxis']} domain",
-            x=float(np.log10(x)),
-            y=1,
-            xanchor="right" if on_right else "left",
-            yanchor="top",
-            showarrow=False,
-            font={"size": 11, "color": MUTED},
-        )
+
+
+def _say_done(
+    figure: go.Figure,
+    panels: Panels,
+    index: int,
+    *,
+    axis: StepAxis,
+    pair: _Pair,
+    rows: pd.DataFrame,
+) -> None:
+    """How much of the change was done by then, beside the line where the curve leaves room."""
+    names = panels.names(index)
+    values = rows["value"].to_numpy(float)
+    x = float(np.log10(axis.place([pair.before])[0]))
+    on_right, falls = x > np.mean(axis.range), values[-1] < values[0]
+    figure.add_annotation(
+        text=f"{pair.done:.0%} done",
+        xref=names["xaxis"],
+        yref=f"{names['yaxis']} domain",
+        x=x,
+        xanchor="right" if on_right else "left",
+        y=0.06 if falls == on_right else 0.94,
+        yanchor="bottom" if falls == on_right else "top",
+        xshift=-4 if on_right else 4,
+        showarrow=False,
+        font={"size": 11, "color": MUTED},
+    )
 
 
 def _alt(pairs: list[_Pair]) -> str:

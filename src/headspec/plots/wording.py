@@ -41,6 +41,8 @@ def capability_unit(metric: str, rows: pd.DataFrame) -> str:
         return str(given[0])
     if "log_prob" in metric:
         return "nats"
+    if metric.endswith(("ppl", "perplexity")):
+        return "perplexity"
     if any(word in metric for word in ("loss", "gain", "nats")):
         return "nats per token"
     return "accuracy (share right)" if all(0 <= v <= 1 for v in values) else "value"
