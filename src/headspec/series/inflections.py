@@ -22,14 +22,17 @@ def inflection_steps(
     metric: str | Sequence[str] | None = None,
     *,
     turn: Turn = "fastest",
-    smooth: int = 1,
+    span: float | int | None = None,
     axis: Axis = "log_step",
     by: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The step where each curve of a frame changes fastest, or where its change sets in or ends.
 
-    The rate of an interval is the slope over it and `smooth` intervals on either side (fewer at
-    the ends). *Fastest*: the interval of the largest absolute rate (the inflection of a sigmoid).
+    The rate of an interval is the slope over the checkpoints at least `span` apart around it. Per
+    unit of log step the noise of neighbouring checkpoints late in training, 10,000 of 100,000
+    steps apart, would else look like the fastest change of all.
+
+    *Fastest*: the interval of the largest absolute rate (the inflection of a sigmoid).
     *Acceleration*, *deceleration*: the step where the rate, counted in the direction of the
     fastest change, grows or falls most per unit of the axis.
 
@@ -37,7 +40,8 @@ def inflection_steps(
         frame: tidy frame; a curve is what has one `model`, `layer`, `head`, `metric` (and `by`).
         metric: which metrics; all by default.
         turn: what is looked for.
-        smooth: intervals on either side that a slope is taken over; 0 for none.
+        span: least width that a slope is taken over, on the axis; a doubling of training (ln 2)
+            for log step and nothing beyond the interval for step by default.
         axis: of the slope.
         by: columns that tell curves apart besides model, layer, head and metric.
 
@@ -57,12 +61,13 @@ def inflection_steps(
         >>> from headspec.series.inflections import inflection_steps
         >>> values = [0.0, 0.1, 0.2, 1.0, 1.1, 1.2]
         >>> frame = pd.DataFrame({"step": [0, 1, 3, 7, 15, 31], "metric": "a", "value": values})
-        >>> found = inflection_steps(frame, smooth=0)
+        >>> found = inflection_steps(frame)
         >>> found[["step_before", "step_after"]].to_dict("records")
         [{'step_before': 3, 'step_after': 7}]
     """
     check_choice("turn", turn, get_args(Turn))
     check_choice("axis", axis, get_args(Axis))
+    span = float(span if span is not None else np.log(2) if axis == "log_step" else 0.0)
     if metric is not None:
         names = [metric] if isinstance(metric, str) else list(metric)
         frame = frame.loc[frame["metric"].isin(names)]
@@ -74,7 +79,7 @@ def inflection_steps(
                 expected="four steps or more", got=f"{steps.tolist()}", fix="Measure more."
             )
         x = axis_positions(steps, axis)
-        rates = _slopes(curves.values, x, smooth)
+        rates = _slopes(curves.values, x, span)
         at = np.abs(rates).argmax(axis=1)
         rows = np.arange(len(at))
         value, before, after = rates[rows, at], steps[at], steps[at + 1]
@@ -95,8 +100,10 @@ def inflection_steps(
 
 
 def _slopes(
-    values: Float[np.ndarray, "curve step"], x: Float[np.ndarray, " step"], smooth: int
+    values: Float[np.ndarray, "curve step"], x: Float[np.ndarray, " step"], span: float
 ) -> Float[np.ndarray, "curve interval"]:
-    at = np.arange(len(x) - 1)
-    low, high = np.maximum(at - smooth, 0), np.minimum(at + 1 + smooth, len(x) - 1)
+    middle, slack = (x[1:] + x[:-1]) / 2, 1e-9 * (x[-1] - x[0])
+    low = np.searchsorted(x, np.minimum(x[:-1], middle - span / 2) + slack, side="right") - 1
+    high = np.searchsorted(x, np.maximum(x[1:], middle + span / 2) - slack)
+    low, high = np.maximum(low, 0), np.minimum(high, len(x) - 1)
     return (values[:, high] - values[:, low]) / (x[high] - x[low])
