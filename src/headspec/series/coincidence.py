@@ -100,7 +100,8 @@ def coincidence_test(
       which a shift does not know. Exact where there are few choices.
 
     Args:
-        turns: steps where statistics turn (missing ones do not count), such as `inflection_steps(...)["step"]`.
+        turns: steps where statistics turn (missing ones do not count), such as
+            `inflection_steps(...)["step"]`.
         emergences: steps where capabilities emerge, such as `emergence_step(...).step`.
         steps: of the checkpoints; their first and last bound training.
         within: distance that counts as near: e-folds of 1 + step, or steps.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from headspec.series.curve import read_curve
+from headspec.series.surrogates import surrogates
 from headspec.stats import permutation_p
 
 
@@ -58,6 +59,7 @@ def align_rates(
 
     What it does not show: cause, or independence where nothing was found. Shifts take the rates to
     be stationary along log step; a run of training is one observation, whatever its checkpoints.
+    `correlate_rates` has nulls that hold on uneven steps, and corrects for what was tried.
     """
     first, second = read_curve(frame, metrics[0]), read_curve(other, metrics[1])
     steps, here, there = np.intersect1d(first.steps, second.steps, return_indices=True)
@@ -67,7 +69,8 @@ def align_rates(
     constant = n < 2 or any(np.ptp(each) <= 1e-12 * (1 + np.abs(each).max()) for each in rates)
     if constant:
         return RateAlignment(metrics[1], np.nan, 1.0, 1 / max(n, 1), np.nan, n)
-    shifted = np.array([np.corrcoef(rates[0], np.roll(rates[1], by))[0, 1] for by in range(n)])
+    shifts = surrogates(rates[1], null="circular_shift")
+    shifted = np.array([np.corrcoef(rates[0], each)[0, 1] for each in shifts])
     p = permutation_p(float(shifted[0]), shifted, exact=True)
     needed = float(np.quantile(shifted[1:], 0.95, method="higher"))
     return RateAlignment(metrics[1], float(shifted[0]), p, 1 / n, needed, n)
