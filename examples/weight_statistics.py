@@ -87,7 +87,7 @@ def main(
         hs.results.save(result, out / f"{name}.parquet", provenance=provenance)
     figures, sections = draw(results, names)
     content: dict[str, Any] = {
-        "title": "Weight statistics and capabilities: " + (suite or evals or "micro"),
+        "title": "Weight statistics and capabilities: " + (", ".join(names) or "Pythia"),
         "lead": "Whether any statistic of the weights changes when a capability does, more than "
         "curves of training do anyway.",
         "findings": findings,
