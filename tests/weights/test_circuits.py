@@ -346,6 +346,35 @@ def test_errors():
         hs.qk_svd(scaled, offset=1)
 
 
+def test_products_beyond_float32_are_an_error():
+    w = random_heads(2, 8, 3)
+    w.W_Q.mul_(1e30)
+    w.W_K.mul_(1e30)
+    for function in (hs.qk_svd, hs.qk_spectrum):
+        with pytest.raises(InputError, match=r"got a norm of .*dtype=torch.float64"):
+            function(w)
+        found = function(w, dtype=torch.float64)
+        assert torch.isfinite(found.S).all()
+        np.testing.assert_allclose(found.variance_shares.sum(-1), 1)
+    w.W_Q.mul_(1e-60)
+    w.W_K.mul_(1e-60)
+    assert (hs.qk_svd(w).S == 0).all()  # a dead head is no error
+    with pytest.raises(InputError, match="dtype out of"):
+        hs.qk_svd(w, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("how", ["offset", "gains"])
+def test_accuracy_with_gains_and_turns(how):
+    """They are applied in float32: 1e-7 of the largest value, not of each."""
+    A, B = cursed_factor(1e4, seed=0), cursed_factor(1e4, seed=1)
+    gains = 1 + torch.rand(12, generator=torch.Generator().manual_seed(0))
+    w = HeadWeights(W_Q=A, W_K=B, W_V=A, W_O=B.mT, rotary=Rotary(12))
+    w, offset = (w, 3) if how == "offset" else (replace(w, q_norm=gains, k_norm=gains), 0)
+    found, exact = (hs.qk_svd(w, offset=offset, dtype=d).S.double() for d in (None, torch.float64))
+    assert ((found - exact).abs() <= 1e-7 * exact[:, :1]).all()
+    assert ((found - exact).abs() / exact).max() > 1e-6
+
+
 def test_zeros_have_zero_values():
     w = random_heads(2, 8, 3)
     w.W_V.zero_()

@@ -54,6 +54,27 @@ def test_the_pairings_differ():
     assert not torch.allclose(halves, adjacent)
 
 
+def test_positions_broadcast():
+    x = draw(8)
+    turned = rotate(x, torch.arange(5), Rotary(8))
+    assert turned.shape == (5, 8)
+    torch.testing.assert_close(turned[3], rotate(x, 3, Rotary(8)))
+    heads = draw(2, 5, 8)
+    each = rotate(heads, torch.tensor([[0], [4]]), Rotary(4))
+    torch.testing.assert_close(each[1], rotate(heads[1], 4, Rotary(4)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("pairing", ["halves", "adjacent"])
+def test_half_precision_is_turned_in_float32(dtype, pairing):
+    """Angles in half precision would round twice: no rounding but the result's own."""
+    x = draw(50, 8).to(dtype)
+    turned = rotate(x, torch.arange(50) * 100, Rotary(6, pairing=pairing))
+    exact = rotate(x.double(), torch.arange(50) * 100, Rotary(6, pairing=pairing))
+    assert turned.dtype == dtype
+    assert ((turned.double() - exact).abs() <= 0.51 * torch.finfo(dtype).eps * exact.abs()).all()
+
+
 def test_scaled_frequencies_are_an_error():
     with pytest.raises(InputError, match="known by name only"):
         rotate(draw(8), 1, Rotary(8, scaling="yarn"))

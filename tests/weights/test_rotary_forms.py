@@ -12,6 +12,7 @@ from headspec import Rotary, results
 from headspec.errors import InputError
 from headspec.weights.circuit_factors import qk_factors
 from headspec.weights.rotary_angles import rotate
+from headspec.weights.rotary_forms import as_offset
 
 PAIRINGS = ("halves", "adjacent")
 
@@ -145,12 +146,23 @@ def test_frame_summary_and_files(tmp_path):
     assert "all heads are zero" in hs.position_share(zero).summary()
 
 
+def test_offsets_of_numpy_and_torch_are_numbers():
+    """A frame's or an array's offset is one, and results hold Python's own."""
+    for one in (np.int64(3), torch.tensor(3), 3):
+        assert as_offset(one) == 3
+    for several in (np.arange(3), torch.arange(3), range(3), [0, np.int64(1), 2]):
+        assert as_offset(several) == (0, 1, 2)
+    assert as_offset(None) is None
+
+
 def test_errors():
     w = random_heads(2, 10, 6, rotary=Rotary(4))
-    with pytest.raises(InputError, match="no offsets"):
-        hs.qk_svd(w, offset=[])
-    with pytest.raises(InputError, match="no offsets"):
-        hs.position_share(w, offsets=[])
+    for offset in ([], 1.5, [0.5], "near"):
+        with pytest.raises(InputError, match="expected an offset, several to average over"):
+            as_offset(offset)
+    for call in (lambda: hs.qk_svd(w, offset=[]), lambda: hs.position_share(w, offsets=[])):
+        with pytest.raises(InputError, match="expected an offset, several to average over"):
+            call()
     scaled = random_heads(2, 10, 6, rotary=Rotary(4, scaling="llama3"))
     hs.qk_svd(scaled, offset=None)
     hs.position_share(scaled)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headspec.errors import InputError
+from headspec.errors import InputError, check_choice
 from headspec.head_tensors import HeadWeights
 from headspec.weights.rotary_forms import Offset, query_factor
 
@@ -43,6 +43,7 @@ def working(matrix: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Detached and in `dtype`; without one as it is, half precision as float32."""
     if dtype is None:
         dtype = matrix.dtype if matrix.dtype == torch.float64 else torch.float32
+    check_choice("dtype", dtype, (torch.float32, torch.float64))
     return matrix.detach().to(dtype)
 
 

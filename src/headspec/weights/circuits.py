@@ -15,7 +15,7 @@ from headspec.head_tensors import HeadWeights
 from headspec.weights.circuit_factors import as_layers, ov_factors, qk_factors
 from headspec.weights.circuit_result import Circuit, CircuitSpectrum, CircuitSVD
 from headspec.weights.low_rank_svd import product_rank, product_svd, product_values
-from headspec.weights.rotary_forms import Offset
+from headspec.weights.rotary_forms import Offset, as_offset
 
 Factors = Callable[[HeadWeights], tuple[Tensor, Tensor]]
 
@@ -46,7 +46,8 @@ def qk_svd(
 
     The d_model x d_model product is never formed: each factor is reduced to d_head x d_head, in
     float64 whatever the weights are. Singular values of float32 weights come out right to float32
-    rounding (relative 1e-6, tested), down to 1e-9 of the largest.
+    rounding (relative 1e-6, tested), down to 1e-9 of the largest. Gains and turns are applied in
+    the weights' precision: with them, 1e-7 of the largest (`dtype=torch.float64` does better).
 
     **What it does not show.** Which of these directions occur in real residual streams. Layer-norm
     gains are in only where `processing` says so, and the norm divides by the stream's size.
@@ -61,8 +62,8 @@ def qk_svd(
         biases: extend the residual space by a constant 1.
         frequencies: radians per position of each rotated pair, where the model scales them
             (`rotary.scaling`): its own `rotary_emb.inv_freq`.
-        dtype: of the weights and the result; the weights' own by default, float32 for half
-            precision. `torch.float64` is the most accurate.
+        dtype: `torch.float32` or `torch.float64`, of the weights and the result; the weights' own
+            by default, float32 for half precision. float64 is the most accurate.
 
     Returns:
         A `CircuitSVD` on the weights' device: S `head rank`, U `head d_model rank`, Vh `head rank
@@ -70,7 +71,7 @@ def qk_svd(
 
     Raises:
         InputError: weights that are not finite, layers of different shapes, k outside 1 .. rank,
-            scaled frequencies that are not given.
+            scaled frequencies that are not given, products beyond the range of float32.
 
     References:
         Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
@@ -206,6 +207,7 @@ def _spectrum(
         left, right = factors(layer)
         values = product_values(left, right)
         norm = torch.linalg.vector_norm(values, dim=-1)
+        _check_range(norm, left.dtype)
         found.append((values.to(left.dtype), norm.to(left.dtype)))
     S, norms = (torch.stack(parts) for parts in zip(*found, strict=True))
     one = isinstance(weights, HeadWeights)
@@ -226,6 +228,7 @@ def _svd(
         k = _checked_k(k, product_rank(left, right))
         U, S, V = product_svd(left, right, k)
         norm = torch.linalg.vector_norm(S, dim=-1)
+        _check_range(norm, left.dtype)
         parts = {"U": U, "S": S[:, :k], "Vh": V.mT, "norm": norm}
         for name, part in parts.items():
             if i == 0:
@@ -234,6 +237,16 @@ def _svd(
     if isinstance(weights, HeadWeights):
         kept = {name: part[0] for name, part in kept.items()}
     return CircuitSVD(**kept, **facts)
+
+
+def _check_range(norm: Tensor, dtype: torch.dtype) -> None:
+    """Raise where a float64 norm overflows `dtype` (heads that vanish in it become 0)."""
+    if (norm > torch.finfo(dtype).max).any():
+        raise InputError(
+            expected=f"circuits of norms that {dtype} can hold",
+            got=f"a norm of {float(norm.max()):.3g}",
+            fix="Pass dtype=torch.float64.",
+        )
 
 
 def _checked_k(k: int | None, rank: int) -> int:
@@ -252,10 +265,9 @@ def _facts(
     """What results carry along: where the weights come from, and what is left out."""
     models = {w.model for w in layers}
     turned = circuit == "qk" and any(w.rotary is not None and w.rotary.dim for w in layers)
-    kept = offset if offset is None or isinstance(offset, int) else tuple(offset)
     return {
         "circuit": circuit,
-        "offset": kept if turned else 0,
+        "offset": as_offset(offset) if turned else 0,
         "biases": biases,
         "d_model": layers[0].d_model,
         "d_head": layers[0].d_head,

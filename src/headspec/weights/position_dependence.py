@@ -14,7 +14,7 @@ from torch import Tensor
 from headspec.head_tensors import HeadWeights
 from headspec.results import tidy
 from headspec.weights.circuit_factors import as_layers, qk_factors
-from headspec.weights.rotary_forms import mean_square, query_factor
+from headspec.weights.rotary_forms import as_offset, mean_square, query_factor
 
 
 @dataclass(frozen=True)
@@ -127,25 +127,26 @@ def position_share(
         >>> hs.position_share(heads).share.tolist()  # two of four dimensions stay
         [0.5]
     """
-    layers = as_layers(weights)
+    layers, given = as_layers(weights), as_offset(offsets)
+    places = (given,) if isinstance(given, int) else given
     shares, nulls = [], []
     for layer in layers:
         left, right = qk_factors(layer, biases=biases, dtype=torch.float64)
         right = right.repeat_interleave(layer.group_size, 0)
         mean, _ = qk_factors(
-            layer, offset=offsets, biases=biases, frequencies=frequencies, dtype=torch.float64
+            layer, offset=places, biases=biases, frequencies=frequencies, dtype=torch.float64
         )
         constant = mean_square(mean, right, None, None)
-        whole = mean_square(left, right, layer.rotary, offsets, frequencies)
+        whole = mean_square(left, right, layer.rotary, places, frequencies)
         shares.append((constant / whole).clamp(max=1).cpu().numpy())
         unit = torch.eye(layer.d_head, dtype=torch.float64)[None]
-        turn = query_factor(unit, layer.rotary, offsets, frequencies)
+        turn = query_factor(unit, layer.rotary, places, frequencies)
         nulls.append(np.full(layer.n_heads, float(turn.square().sum() / layer.d_head)))
     models, one = {w.model for w in layers}, isinstance(weights, HeadWeights)
     return PositionShare(
         share=shares[0] if one else np.stack(shares),
         null_mean=nulls[0] if one else np.stack(nulls),
-        offsets=None if offsets is None else tuple(int(offset) for offset in offsets),
+        offsets=places,
         layers=tuple(w.layer for w in layers),
         steps=tuple(w.step for w in layers),
         model=models.pop() if len(models) == 1 else "",

@@ -13,12 +13,12 @@ from headspec.head_tensors import Rotary
 
 
 def rotate(
-    vectors: Float[Tensor, "*batch d_head"],
-    positions: Int[Tensor, "*pos"] | Sequence[int] | int,
+    vectors: Float[Tensor, "*#batch d_head"],
+    positions: Int[Tensor, "*#batch"] | Sequence[int] | int,
     rotary: Rotary,
     *,
     frequencies: Float[Tensor, " plane"] | None = None,
-) -> Float[Tensor, "*batch d_head"]:
+) -> Float[Tensor, "*turned d_head"]:
     """Vectors in a head's own space, turned by the rotary embedding of their positions.
 
     Plane m of `rotary.dim / 2` is turned by the angle position * base^(-2m / dim):
@@ -27,7 +27,8 @@ def rotate(
     rotate(q, i - j) . k, so the QK form at an offset is `rotate(W_Q, offset) @ W_K.mT`.
 
     Args:
-        vectors: the last axis is `d_head`: queries, keys, or W_Q and W_K themselves.
+        vectors: the last axis is `d_head`: queries, keys, or W_Q and W_K themselves. Half
+            precision is turned in float32.
         positions: one for all, or any shape that broadcasts with the other axes; negative ones turn
             back.
         rotary: what the model does.
@@ -35,7 +36,8 @@ def rotate(
             `rotary_emb.inv_freq`).
 
     Returns:
-        The same shape (broadcast), dtype and device; angles are computed in float64.
+        The two shapes broadcast, in the vectors' dtype and on their device; angles are computed
+        in float64.
 
     Raises:
         InputError: frequencies that are scaled (`rotary.scaling`), of which only the name is known,
@@ -69,15 +71,16 @@ def rotate(
         planes = torch.arange(0, dim, 2, dtype=torch.float64)
         frequencies = float(rotary.base) ** (-planes / max(dim, 1))
     angles = where * frequencies.detach().to(where)
-    cos, sin = angles.cos().to(vectors.dtype), angles.sin().to(vectors.dtype)
-    first, second = _planes(vectors, rotary)
+    working = vectors.dtype if vectors.dtype == torch.float64 else torch.float32
+    cos, sin = angles.cos().to(working), angles.sin().to(working)
+    first, second = _planes(vectors.to(working), rotary)
     turned = (first * cos - second * sin, second * cos + first * sin)
     if rotary.pairing == "halves":
         moved = torch.cat(turned, -1)
     else:
         moved = torch.stack(turned, -1).flatten(-2)
     rest = vectors[..., dim:].expand(*moved.shape[:-1], width - dim)
-    return torch.cat([moved, rest], -1)
+    return torch.cat([moved.to(vectors.dtype), rest], -1)
 
 
 def _planes(vectors: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,31 @@ from headspec.head_tensors import Rotary
 from headspec.weights.rotary_angles import rotate
 
 Offset = int | Sequence[int] | None
+
+
+def as_offset(offset: Any) -> int | tuple[int, ...] | None:
+    """One offset or several in Python's own integers.
+
+    Raises:
+        InputError: no offsets, or offsets that are not whole numbers.
+    """
+    if offset is None:
+        return None
+    try:
+        return operator.index(offset)
+    except TypeError:
+        pass
+    try:
+        several = tuple(operator.index(one) for one in offset)
+    except TypeError:
+        several = ()
+    if not several:
+        raise InputError(
+            expected="an offset, several to average over, or None",
+            got=f"{offset!r}",
+            fix="Offsets count positions; None is the part that does not depend on them.",
+        )
+    return several
 
 
 def query_factor(
@@ -31,8 +58,9 @@ def query_factor(
         frequencies: of scaled rotary embeddings, see `rotate`.
 
     Raises:
-        InputError: no offsets, or scaled frequencies that are not given.
+        InputError: as `as_offset`, or scaled frequencies that are not given.
     """
+    offset = as_offset(offset)
     if rotary is None or rotary.dim == 0 or offset == 0:
         return matrix
     if isinstance(offset, int):
@@ -41,7 +69,7 @@ def query_factor(
         kept = matrix.clone()
         kept[..., : rotary.dim] = 0
         return kept
-    offsets, width = torch.tensor(_some(offset)), matrix.shape[-1]
+    offsets, width = torch.tensor(offset), matrix.shape[-1]
     turns = rotate(  # of each unit vector at each offset
         torch.eye(width, dtype=torch.float64).expand(len(offsets), width, width),
         offsets[:, None],
@@ -55,7 +83,7 @@ def mean_square(
     left: Float[Tensor, "head d_in d_head"],
     right: Float[Tensor, "head d_in d_head"],
     rotary: Rotary | None,
-    offsets: Sequence[int] | None,
+    offsets: tuple[int, ...] | None,
     frequencies: Float[Tensor, " pair"] | None = None,
 ) -> Float[Tensor, " head"]:
     """Mean over offsets of the squared Frobenius norm of left R(offset) right^T, float64.
@@ -69,7 +97,7 @@ def mean_square(
         return (gram_left * gram_right).sum((1, 2))
     if offsets is not None:
         squares = torch.zeros(len(left), dtype=torch.float64, device=left.device)
-        for offset in _some(offsets):
+        for offset in offsets:
             half = rotate(gram_left, offset, rotary, frequencies=frequencies)
             full = rotate(half.mT, offset, rotary, frequencies=frequencies)
             squares += (full * gram_right).sum((1, 2))
@@ -83,14 +111,3 @@ def mean_square(
     traces = [g.diagonal(dim1=2, dim2=3).sum(-1) for g in within]
     # The two blocks are symmetric: turned all the way round, only their traces are left.
     return unrotated + (traces[0] * traces[1]).sum(-1) / 2
-
-
-def _some(offsets: Sequence[int]) -> list[int]:
-    numbers = [int(offset) for offset in offsets]
-    if not numbers:
-        raise InputError(
-            expected="an offset, several to average over, or None",
-            got="no offsets",
-            fix="Use None for the part that does not depend on the offset.",
-        )
-    return numbers
