@@ -1,14 +1,17 @@
-# make demo   sets up, runs the studies on the embedded suite, prints the path of a report
-# make test   sets up, runs the tests
+# make demo     sets up, runs all studies on the embedded suite, prints the path of a report
+# make studies  the same: each study on its own page, then one page that holds them all
+# make test     sets up, runs the tests
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-oldest lint docs bench clean
+.PHONY: demo studies test test-oldest lint docs bench clean
 
-demo: $(VENV)/.base
+demo: studies
+
+studies: $(VENV)/.base
 	$(BIN)/python examples/all_studies.py --out out
 
 test: $(VENV)/.test

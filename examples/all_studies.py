@@ -1,4 +1,4 @@
-"""Every study on one suite, and one page that holds them all: what `make demo` runs.
+"""Every study on one suite, and one page that holds them all: what `make studies` runs.
 
 python examples/all_studies.py                       # embedded suite
 python examples/all_studies.py --suite micro-small
@@ -12,26 +12,34 @@ import cluster_emergence
 import cluster_mechanism
 import parity_emergence
 import typer
+import weight_statistics
 
 import headspec as hs
+from headspec.checkpoints.micro import SIZES
 
 STUDIES = {
     "Clusters over training": cluster_emergence,
     "What clusters do": cluster_mechanism,
     "Even against odd": parity_emergence,
+    "Weights and capabilities": weight_statistics,
 }
 
 
 def main(
     suite: Annotated[str, typer.Option(help="Hub name, folder, or an embedded suite.")] = "micro",
     seed: int = 0,
+    evals: Annotated[str, typer.Option(help="Of a Hub model: results of lm-eval.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out"),
 ) -> None:
     """Run the studies one after the other; each also writes a page of its own."""
     contents = {}
     for title, study in STUDIES.items():
         print(f"\n{title}", flush=True)
-        contents[title] = study.main(suite=suite, seed=seed, out=out / study.__name__)
+        options = {"evals": evals} if study is weight_statistics else {}
+        if options and not evals and suite not in SIZES:
+            print("left out: without --evals there are no capabilities to compare with")
+            continue
+        contents[title] = study.main(suite=suite, seed=seed, out=out / study.__name__, **options)
     # A later study may decide what an earlier one left open: the last verdict of each counts.
     verdicts = {each.hypothesis: each for one in contents.values() for each in one["hypotheses"]}
     page = hs.write_report(

@@ -90,12 +90,17 @@ def _needed(links: pd.DataFrame) -> float:
 
 
 def _strongest(table: pd.DataFrame, alpha: float) -> str:
-    passed = table.loc[table["q"] <= alpha]
-    if passed.empty:
+    """The largest of those that pass; of pooled ones the largest of all where none does."""
+    sizes, q = (table[name].to_numpy(float) for name in ("value", "q"))
+    order = np.argsort(-np.nan_to_num(np.abs(sizes)), kind="stable")
+    passed = [at for at in order if q[at] <= alpha][:_MOST]
+    if passed:
+        links = [_link(row) for row in table.iloc[passed].to_dict("records")]
+        return f" Strongest: {'; '.join(links)}."
+    if "sign_consistency" not in table or not len(order):
         return ""
-    order = passed["value"].abs().sort_values(ascending=False).index[:_MOST]
-    said = [_link(row) for row in passed.loc[order].to_dict("records")]
-    return f" Strongest: {'; '.join(said)}."
+    largest = table.iloc[order[:1]].to_dict("records")[0]
+    return f" Largest, not distinguishable from the null: {_link(largest)}."
 
 
 def _link(row: dict) -> str:
