@@ -135,7 +135,7 @@ def false_positives(reps: int) -> list[dict]:
         rates = np.mean(found, axis=0)
         rows.append(
             {"checkpoints": grid, "curves": name}
-            | {f"{n} tests": r for n, r in zip(FAMILIES, rates, strict=True)}
+            | {f"{n} test{'s' * (n > 1)}": r for n, r in zip(FAMILIES, rates, strict=True)}
         )
         print(rows[-1], flush=True)
     return rows
@@ -298,7 +298,7 @@ def main() -> None:
         print(f"{make.__name__}: {time.perf_counter() - start:.0f} s\n{result}", flush=True)
         text = text.replace(f"<!-- {make.__name__} -->\n", result)
     if not options.only:
-        options.out.write_text(text.replace("REPS", str(options.reps)))
+        options.out.write_text(text.replace("REPS", f"{options.reps} families a row."))
 
 
 if __name__ == "__main__":

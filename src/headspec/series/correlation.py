@@ -100,8 +100,8 @@ def correlate_rates(
     Raises:
         InputError: if frames do not hold finite curves with steps in common, or too few of them.
 
-    What it does not show: cause, or that a link not found is absent (with 16 intervals and 50
-    statistics only r of .95 and more are found). A run of training is one observation, whatever
+    What it does not show: cause, or that a link not found is absent (of rates correlated .95, half
+    are found among 50 statistics on 16 intervals). A run of training is one observation, whatever
     its number of checkpoints: see `pool_models`.
 
     References:
