@@ -110,6 +110,23 @@ def test_near_copies_keep_their_digits():
     assert weight_change(before, after).relative_change == pytest.approx(right, rel=1e-9)
 
 
+def test_cosine_distances_of_near_copies_keep_their_digits():
+    """1 - cosine in float64 has no digits below 1e-16; the change has."""
+    before, noise = gaussian(30, 20).double(), gaussian(30, 20, seed=5).double()
+    noise -= before * (noise * before).sum() / before.square().sum()  # across: tan(angle)
+    for size in (1e-9, 1e-5, 1e-2, 1.0):
+        change = weight_change(before, before + size * noise, steps=(1, 2))
+        angle = math.atan(size * float(noise.norm() / before.norm()))
+        right = 2 * math.sin(angle / 2) ** 2
+        assert change.rates("step")["cosine_distance"] == pytest.approx(right, rel=1e-6)
+        if size < 1e-8:
+            assert abs((1 - change.cosine) / right - 1) > 0.1
+    batch = torch.stack([before, 0 * before, before])
+    moved = torch.stack([3 * before, before, before])
+    rates = weight_change(batch, moved, steps=(1, 2)).rates("step")["cosine_distance"]
+    np.testing.assert_allclose(rates, [0, np.nan, 0], atol=1e-15)
+
+
 def test_pitfall_rates_per_step_compare_intervals_of_1_and_10000_steps():
     """A change even in log steps looks 4,000 times faster early on, per step."""
     matrix = gaussian(6, 6)
@@ -170,7 +187,7 @@ def test_angles_of_random_subspaces(dim, k):
             for _ in range(draws)
         ]
         assert drift.random_angle(dim, k) == pytest.approx(np.mean(full), abs=0.05)
-    assert drift.random_angle(k, k) == pytest.approx(0, abs=1e-7)
+    assert drift.random_angle(k, k) == 0
 
 
 def test_independent_matrices_turn_as_random_subspaces():
@@ -209,6 +226,8 @@ def test_tall_matrices_go_through_blocks(monkeypatch):
     [
         (lambda a: weight_change(a, a[:2]), r"shapes \[3, 3\] and \[2, 3\]"),
         (lambda a: weight_change(a, a, k=0), "k of at least 1"),
+        (lambda a: weight_change(a, a, k=1.5), "k of at least 1; got 1.5"),
+        (lambda a: weight_change(a[0], a[0]), r"\[... rows cols\]"),
         (lambda a: weight_change(a, a, steps=(4, 4)), r"steps=\(earlier, later\)"),
         (lambda a: weight_change(a, a, steps=(-1, 4)), "from 0"),
         (lambda a: weight_change(a, a / 0), "9 of 9 NaN or infinite"),

@@ -2,6 +2,7 @@
 
 import doctest
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -47,7 +48,7 @@ def test_equals_the_svd_in_float64(shape, batch, exponent, seed):
 @pytest.mark.parametrize("smallest", [1e-1, 1e-3, 1e-4, 1.1e-5, 0.9e-5, 1e-7, 1e-12, 0.0])
 @pytest.mark.parametrize("rows", [40, 60, 300])
 def test_stated_accuracy(smallest, rows):
-    """1e-12 of the largest; 1e-7 of each value that float64 resolves; 1e-14 under the SVD."""
+    """Even spectra: 1e-12 of the largest, 1e-7 of each value; 1e-14 under the SVD."""
     known = torch.logspace(0, -4 if smallest < 1e-4 else -1, 40, dtype=torch.float64)
     known[-1] = smallest
     known = known.sort(descending=True).values
@@ -59,6 +60,20 @@ def test_stated_accuracy(smallest, rows):
     resolved = right > 1e-5
     assert (error / right)[resolved].max() <= 1e-7
     assert (error / right)[right > 1e-3].max() <= 1e-10
+
+
+@pytest.mark.parametrize("shape", ["one small", "one large"])
+@pytest.mark.parametrize("smallest", [1e-2, 1e-3, 1e-4, 1.05e-5])
+def test_stated_accuracy_at_worst(shape, smallest):
+    """One value far below many equal ones, or many below one: 1e-15 s_1^2 / s holds."""
+    known = torch.ones(120, dtype=torch.float64)
+    known[1 if shape == "one large" else -1 :] = smallest
+    matrix = with_values(known, 150)
+    ours, right = singular_values(matrix), torch.linalg.svdvals(matrix)
+    error = (ours - right).abs()
+    assert (error <= 1e-15 / right + 1e-14).all()
+    if smallest < 1e-4:  # the even spectrum's bound would not hold here
+        assert error.max() > 1e-12
 
 
 def test_pitfall_a_gram_matrix_is_not_enough():
@@ -127,6 +142,8 @@ def test_entries_that_are_not_finite(bad):
 def test_what_is_no_matrix():
     with pytest.raises(InputError, match=r"without empty dimensions; got .* \[0, 3\]"):
         singular_values(torch.zeros(0, 3))
+    with pytest.raises(InputError, match=r"got numpy.ndarray.*torch.from_numpy"):
+        module.check_matrices(np.ones((3, 3)))
 
 
 @pytest.mark.parametrize("side", [5, 200])

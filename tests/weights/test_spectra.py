@@ -268,6 +268,13 @@ def test_nan_is_refused_and_named():
         (lambda: spectral_stats(), "a matrix, a sequence of matrices, or singular_values="),
         (lambda: spectral_stats([]), "a matrix, a sequence"),
         (lambda: spectral_stats([torch.ones(3)]), r"two dimensions.*\[3\] at place 0"),
+        (lambda: spectral_stats(np.ones((3, 3))), r"ndarray at place 0.*torch.from_numpy"),
+        (lambda: spectral_stats({"q": torch.ones(2, 2)}), r"str at place 0.*a dict's values"),
+        (lambda: spectral_stats(torch.ones(3)), r"\[... rows cols\].*of shape \[3\]"),
+        (
+            lambda: spectral_stats(torch.ones(4, 3), singular_values=np.ones(2)),
+            r"all singular values of the matrix \[4, 3\]; got shape \[2\]",
+        ),
         (lambda: spectral_stats(torch.ones(2, 2), stats=("rank",)), "stats out of 'spectral_norm'"),
         (lambda: spectral_stats(torch.ones(2, 2), stats="rank"), "a tuple of statistics"),
         (lambda: spectral_stats(torch.ones(2, 2), stats=()), "a tuple of statistics"),

@@ -68,7 +68,7 @@ def weight_change(
             got=f"shapes {list(before.shape)} and {list(after.shape)}",
             fix="Pair layers and roles: suite.layer_matrices(step, layer) of both steps.",
         )
-    if isinstance(k, bool) or k < 1:
+    if isinstance(k, bool) or k != int(k) or k < 1:
         raise InputError(expected="k of at least 1", got=f"{k!r}", fix="10 is usual.")
     if steps is not None and not 0 <= steps[0] < steps[1]:
         raise InputError(
@@ -76,8 +76,9 @@ def weight_change(
             got=f"{steps!r}",
             fix="Pass the checkpoints' training steps in order.",
         )
+    svd.check_matrices(before)
     rows, cols = before.shape[-2:]
-    k = min(k, rows, cols)
+    k = min(int(k), rows, cols)
     batch = tuple(before.shape[:-2])
     with torch.no_grad():
         pairs = zip(svd.scaled_matrices(before), svd.scaled_matrices(after), strict=True)
@@ -100,6 +101,8 @@ def random_angle(dim: int, k: int) -> float:
     the other, the part outside enters by its triangular factor only (Bartlett), so that a draw
     costs k^3 whatever `dim` is. The mean squared cosine is k / dim.
     """
+    if k == dim:
+        return 0.0
     rng = np.random.default_rng(0)
     return float(np.mean([np.arccos(random_cosines(rng, dim, k)).mean() for _ in range(_DRAWS)]))
 

@@ -65,7 +65,8 @@ class WeightChange:
 
         Returns:
             `1 - cosine`, `relative_change`, `norm_growth`, `left_angle` and `right_angle` (as
-            `"cosine_distance"`, ...), each divided by the length.
+            `"cosine_distance"`, ...), each divided by the length. Of near copies 1 - cosine comes
+            from the other two, which keep their digits.
 
         Raises:
             InputError: `weight_change` was not given `steps=`.
@@ -79,10 +80,18 @@ class WeightChange:
             )
         first, last = self.steps
         length = last - first if axis == "step" else math.log1p(last) - math.log1p(first)
-        changes = {"cosine_distance": 1 - self.cosine}
+        changes = {"cosine_distance": self._cosine_distance()}
         names = ("relative_change", "norm_growth", "left_angle", "right_angle")
         changes |= {name: getattr(self, name) for name in names}
         return {name: np.asarray(change / length) for name, change in changes.items()}
+
+    def _cosine_distance(self) -> np.ndarray:
+        """1 - cosine; of near copies by |B - A|^2 = (|B| - |A|)^2 + 2 |A| |B| (1 - cosine)."""
+        growth = self.norm_growth
+        with np.errstate(invalid="ignore", over="ignore"):
+            near = (self.relative_change**2 - np.expm1(growth) ** 2) / (2 * np.exp(growth))
+        close = np.asarray(self.relative_change) < 1e-3
+        return np.where(close, np.maximum(near, 0.0), 1 - self.cosine)
 
     def to_frame(self, *, dims: Sequence[str] | None = None) -> pd.DataFrame:
         """One row a matrix and measure; with steps also rates (`relative_change_per_step`, ...).

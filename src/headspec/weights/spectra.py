@@ -33,7 +33,8 @@ def spectral_stats(
     """Statistics of the singular values of one or many matrices, in float64.
 
     Formulas are with `SpectralStats`. All statistics come from one set of singular values, as
-    accurate as `headspec.singular_values` says (norms and soft ranks to 1e-12 of themselves).
+    accurate as `headspec.singular_values` says (norms to 1e-11 and soft ranks to 1e-10 of
+    themselves, mostly to 1e-13).
     Ask for less and it costs less: with `frobenius_norm` and `participation_ratio` alone no
     eigenvalue is computed (sum s^4 is the squared Frobenius norm of W^T W), and `spectral_norm`
     and `stable_rank` beside them need the largest one only (Lanczos, to 1e-10).
@@ -47,7 +48,8 @@ def spectral_stats(
         stats: which statistics, out of the fields of `SpectralStats`; None: all.
         top_k: of `top_variance`; a k beyond the number of values gives 1.
         singular_values: use these instead of computing the matrix's, in any order: from a
-            circuit's decomposition, or from before. The matrix may be left out.
+            circuit's decomposition, or from before. All of them: norms and ranks of the k largest
+            are those of what is left. The matrix may be left out.
         n_null: random matrices of the same shape, with independent Gaussian entries and the same
             Frobenius norm, whose mean and standard deviation stand beside each statistic (and
             `frobenius_norm` comes along). 10 are plenty: they hardly vary. Needs the matrix for
@@ -60,8 +62,8 @@ def spectral_stats(
 
     Raises:
         InputError: NaN or infinite entries (the message names the matrix), an unknown statistic,
-            neither a matrix nor singular values, negative singular values, or `n_null` without
-            a matrix.
+            neither a matrix nor singular values, singular values that are negative or not the
+            matrix's in number, or `n_null` without a matrix.
 
     References:
         Roy and Vetterli 2007, The effective rank. Rudelson and Vershynin 2007,
@@ -94,9 +96,11 @@ def spectral_stats(
             )
         options = {"stats": wanted, "top_k": ks, "n_null": n_null, "seed": seed}
         return _joined([_one_of_many(i, one, options) for i, one in enumerate(matrix)])
+    if matrix is not None:
+        svd.check_matrices(matrix)
     sides = (matrix.shape[-2], matrix.shape[-1]) if isinstance(matrix, Tensor) else None
     if singular_values is not None:
-        values = _checked(singular_values)
+        values = _checked(singular_values, matrix)
         found = from_values(values, wanted, ks, size=max(sides) if sides else None)
     else:
         assert isinstance(matrix, Tensor)
@@ -123,7 +127,7 @@ def _wanted(stats: Collection[Statistic] | None) -> set[Statistic]:
     return set(stats)
 
 
-def _checked(values: Tensor | np.ndarray) -> np.ndarray:
+def _checked(values: Tensor | np.ndarray, matrix: Any) -> np.ndarray:
     """Singular values as float64, descending."""
     if isinstance(values, Tensor):
         values = values.detach().to(device="cpu", dtype=torch.float64).numpy()
@@ -134,15 +138,23 @@ def _checked(values: Tensor | np.ndarray) -> np.ndarray:
             got=f"shape {list(values.shape)}, least {values.min() if values.size else None}",
             fix="Eigenvalues of W^T W are their squares: take the root first.",
         )
+    if matrix is not None and values.shape != (*matrix.shape[:-2], min(matrix.shape[-2:])):
+        raise InputError(
+            expected=f"all singular values of the matrix {list(matrix.shape)}",
+            got=f"shape {list(values.shape)}",
+            fix="Leave the matrix out where they are another's, such as a circuit's.",
+        )
     return -np.sort(-values, axis=-1)
 
 
 def _one_of_many(i: int, one: Tensor, options: Mapping[str, Any]) -> SpectralStats:
-    if one.ndim != 2:
+    if not isinstance(one, Tensor) or one.ndim != 2:
+        got = f"shape {list(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
         raise InputError(
-            expected="matrices of two dimensions in the sequence",
-            got=f"shape {list(one.shape)} at place {i}",
-            fix="Pass a batch as one tensor.",
+            expected="tensors of two dimensions in the sequence",
+            got=f"{got} at place {i}",
+            fix="Pass a batch as one tensor, a dict's values as a list, and arrays by "
+            "torch.from_numpy.",
         )
     try:
         return spectral_stats(one, **options)
