@@ -124,6 +124,15 @@ def test_low_rank_and_zero_matrices():
     assert marchenko_pastur(np.array([2.0]), (1, 7)).n_spikes == 0
 
 
+def test_a_noise_level_far_below_leaves_no_bulk():
+    """Every value is a spike; nothing is left to compare with the law, and nothing warns."""
+    values = np.linspace(1, 2, 20)
+    found = marchenko_pastur(values, (20, 30), sigma=1e-3)
+    assert int(found.n_spikes) == 20
+    assert np.isnan(found.bulk_ks)
+    assert found.spike_variance == 1
+
+
 def test_a_batch_is_its_rows_and_saves(tmp_path):
     values = np.stack([planted((30, 50), s, i) for i, s in enumerate(([3], [3, 3, 2.5], [0.1]))])
     both = marchenko_pastur(torch.from_numpy(values).float(), (50, 30))

@@ -69,8 +69,8 @@ def marchenko_pastur(
     if isinstance(singular_values, Tensor):
         singular_values = singular_values.detach().to("cpu").double().numpy()
     values = np.asarray(singular_values, dtype=np.float64)
-    small, large = min(shape), max(shape)
     _check(values, shape, sigma, level)
+    small, large = min(shape), max(shape)
     batch = values.shape[:-1]
     rows = np.sort(values.reshape(-1, small), axis=1)
     rows = np.where(rows > rows[:, -1:] * large * np.finfo(float).eps, rows, 0.0)
@@ -102,9 +102,9 @@ def marchenko_pastur(
 def _check(
     values: np.ndarray, shape: tuple[int, int], sigma: float | int | None, level: float
 ) -> None:
-    if min(shape) < 1 or values.shape[-1] != min(shape) or not values.size:
+    if len(shape) != 2 or min(shape) < 1 or values.shape[-1:] != (min(shape),) or not values.size:
         raise InputError(
-            expected=f"the {min(shape)} singular values of a {shape[0]} x {shape[1]} matrix",
+            expected=f"the {min(shape)} singular values of a matrix of shape {tuple(shape)}",
             got=f"shape {list(values.shape)}",
             fix="Pass all of them, along the last axis.",
         )

@@ -72,9 +72,12 @@ def _survival(angle: Any, beta: float) -> Any:
 def bulk_distance(
     squares: np.ndarray, spikes: np.ndarray, scale: np.ndarray, shape: tuple[int, int]
 ) -> Float[np.ndarray, " row"]:
-    """KS distance of the squares but the largest `spikes` from the law, of each row."""
+    """KS distance of the squares but the largest `spikes` from the law, of each row.
+
+    nan where the scale is 0 or nothing is left.
+    """
     found = np.full(len(squares), np.nan)
-    for row in np.flatnonzero(scale > 0):
+    for row in np.flatnonzero((scale > 0) & (spikes < squares.shape[1])):
         bulk = squares[row, : len(squares[row]) - spikes[row]]
         large, small = (side - spikes[row] for side in shape)
         beta, n = small / large, len(bulk)

@@ -87,9 +87,9 @@ def fit_power_law(
         (2.49, 1957, 0.0082)
     """
     _check_options(min_tail, n_bootstrap, null, n_null)
+    ordered = _sorted_values(values)
     batch = tuple(values.shape[:-1])
     device = values.device if isinstance(values, Tensor) else torch.device("cpu")
-    ordered = _sorted_values(values)
     _check_null(null, shape, xmin, ordered.shape[1])
     dropped = _count_dropped(ordered, drop_below)
     tails = _fitted_tails(
@@ -210,7 +210,7 @@ def _sorted_values(values: Tensor | np.ndarray) -> Float[np.ndarray, "row n"]:
     if isinstance(values, Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
     found = np.asarray(values, dtype=np.float64)
-    if not found.size or not np.isfinite(found).all():
+    if not found.ndim or not found.size or not np.isfinite(found).all():
         raise InputError(
             expected="finite values along the last axis, at least one",
             got=f"shape {list(found.shape)}, {int((~np.isfinite(found)).sum())} not finite",
