@@ -181,6 +181,16 @@ def test_results_of_today(tmp_path):
     )
 
 
+def test_groups_have_no_shots(tmp_path):
+    written = today(args="pretrained=EleutherAI/pythia-70m,revision=step8")
+    written["n-shot"] |= {"mmlu": "N/A", "gsm8k": "5"}
+    path = tmp_path / "results_2025-11-01T10-00-00.json"
+    path.write_text(json.dumps(written))
+    frame = load_lm_eval(path).set_index("metric")
+    assert frame["shots"].isna()["mmlu.acc"]
+    assert frame["shots"]["gsm8k.exact_match,strict-match"] == 5
+
+
 def test_the_step_may_stand_in_the_path_or_be_given(tmp_path):
     tasks = {"piqa": {"acc,none": 0.6, "acc_stderr,none": 0.01}}
     path = tmp_path / "results_2025-11-01T10-00-00.json"

@@ -120,6 +120,45 @@ def test_steps_with_the_same_numbers_are_flagged(folder):
         load_pythia_evals(folder / "pythia-70m" / "zero-shot")
 
 
+def test_same_numbers_are_seen_among_files_of_other_shots(folder):
+    """Steps 0 and 1 agree zero-shot and five-shot; in order of steps the files alternate."""
+    for step in (0, 1, 512):
+        write(folder, "70m", step, shots=5, acc=0.7 if step < 512 else 0.8)
+    write(folder, "70m", 1, acc=0.25)
+    frame = load_pythia_evals(folder / "pythia-70m", shots=(0, 5))
+    same = frame[frame["identical_to"].notna()]
+    assert set(zip(same["shots"], same["step"], same["identical_to"], strict=True)) == {
+        (0, 1, 0),
+        (5, 1, 0),
+    }
+
+
+def test_versions_that_differ_between_models_and_unknown_tasks_are_named(folder):
+    for step in STEPS:
+        write(folder, "160m-deduped", step, version=1, acc=step / 2000)
+    with pytest.warns(EvalFilesWarning) as told:
+        frame = load_pythia_evals(folder, tasks=("piqa", "peeqa"), shots=0)
+    text = str(told[0].message)
+    assert "piqa with versions 0 of pythia-70m; 1 of pythia-160m-deduped" in text
+    assert "no task 'peeqa' anywhere" in text
+    assert set(frame["task"]) == {"piqa"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"results": {"piqa": {"ppl": 1' + 400 * "0" + "}}}", "piqa.ppl is 1000"),
+        (100_000 * "[", "not JSON"),
+        ('{"results": {"piqa": {"acc": true}}}', "piqa.acc is True"),
+    ],
+)
+def test_odd_numbers_and_nesting_are_faults_of_their_file(folder, text, said):
+    path = write(folder, "70m", 0)
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_pythia_evals(folder)
+
+
 def test_chance_levels():
     assert chance_level("arc_challenge", "acc_norm") == 0.25
     assert chance_level("hendrycksTest-virology") == 0.25

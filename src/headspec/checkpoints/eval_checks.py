@@ -11,7 +11,7 @@ from typing import Any
 from headspec.checkpoints.eval_results import EvalFile
 
 FAULTS = ("unreadable", "no_step", "duplicate", "mixed_version", "mixed_limit")
-NOTES = ("missing_step", "missing_task", "identical")
+NOTES = ("missing_step", "missing_task", "other_version", "identical")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def joint_problems(rows: Sequence[dict[str, Any]]) -> tuple[list[EvalProblem], s
     """
     twice, copies = _duplicates(rows)
     mixed, fewer = _mixed(rows)
-    return [*twice, *mixed, *_missing(rows)], copies | fewer
+    return [*twice, *mixed, *_missing(rows), *_between_models(rows)], copies | fewer
 
 
 def _duplicates(rows: Sequence[dict[str, Any]]) -> tuple[list[EvalProblem], set[int]]:
@@ -102,6 +102,22 @@ def _mixed(rows: Sequence[dict[str, Any]]) -> tuple[list[EvalProblem], set[int]]
     return found, fewer
 
 
+def _between_models(rows: Sequence[dict[str, Any]]) -> list[EvalProblem]:
+    """Tasks whose versions differ between models, each with one: their curves do not compare."""
+    versions: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for row in rows:
+        versions[row["task"]][str(row["version"])].add(row["model"])
+    grouped: dict[str, list[str]] = defaultdict(list)
+    for task, by_version in versions.items():
+        if len(by_version) > 1 and len(set(map(frozenset, by_version.values()))) > 1:
+            said = (f"{v} of {_some(sorted(m))}" for v, m in sorted(by_version.items()))
+            grouped["; ".join(said)].append(task)
+    return [
+        EvalProblem("other_version", "", None, f"{_some(tasks)} with versions {said}", ())
+        for said, tasks in grouped.items()
+    ]
+
+
 def _missing(rows: Sequence[dict[str, Any]]) -> list[EvalProblem]:
     """Steps that another model has, and tasks that are not there at every step of a model."""
     steps: dict[tuple, set[int]] = defaultdict(set)
@@ -129,13 +145,16 @@ def _missing(rows: Sequence[dict[str, Any]]) -> list[EvalProblem]:
 def identical_steps(files: Iterable[EvalFile]) -> tuple[dict[str, int], list[EvalProblem]]:
     """Files with exactly the numbers of the step before, by name, and notes on them.
 
+    Compared are files of the same measures and shots: zero- and five-shot files may be mixed.
+
     Steps 0 and 1 are left out of the notes: they agree in all of Pythia's evaluations checked.
     """
-    by_model: dict[str, list[EvalFile]] = defaultdict(list)
+    alike: dict[tuple, list[EvalFile]] = defaultdict(list)  # same model, measures and shots
     for one in files:
-        by_model[one.identity.model].append(one)
+        measured = frozenset((key, shots) for key, (_, shots) in one.numbers().items())
+        alike[one.identity.model, measured].append(one)
     copies, notes = {}, []
-    for model, same in by_model.items():
+    for (model, _), same in alike.items():
         ordered = sorted(same, key=lambda one: one.identity.step or 0)
         for before, after in pairwise(ordered):
             first, second = before.identity.step or 0, after.identity.step or 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-_STEP = re.compile(r"(?:^|[_\-.])(?:global_?)?(?:step|checkpoint|iter)[_\-]?(\d+)(?![\d.]*\w)")
+_STEP = re.compile(r"(?:^|[_\-.])(?:global_?)?(?:step|checkpoint|iter)[_\-]?(\d{1,15})(?![\d.]*\w)")
 _COUNTS = {"zero": 0, "one": 1, "two": 2, "three": 3, "five": 5, "ten": 10}
 _SHOTS = re.compile(r"(?:^|[_\-])(\d+|" + "|".join(_COUNTS) + r")[_\-]?shot(?:$|[_\-.])")
 _LABEL = re.compile(r"(.+?)(?:[_\-]\d+[_\-]?shot)?[_\-]step\d+")

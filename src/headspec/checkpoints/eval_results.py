@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from headspec.checkpoints.chance_levels import chance_level
 from headspec.checkpoints.eval_names import EvalIdentity, identify
@@ -52,7 +53,7 @@ def read_results(file: str, content: bytes, *, of_pythia: bool) -> EvalFile:
     nobody = identify(file, {}, of_pythia=of_pythia)
     try:
         data = json.loads(content)
-    except ValueError as error:  # also bytes that are no text
+    except (ValueError, RecursionError) as error:  # also bytes that are no text
         return EvalFile(file, nobody, faults=(f"not JSON, perhaps truncated ({error})",))
     results = data.get("results") if isinstance(data, Mapping) else None
     if not isinstance(results, Mapping) or not results:
@@ -72,7 +73,10 @@ def read_results(file: str, content: bytes, *, of_pythia: bool) -> EvalFile:
                 faults.append(fault)
             elif row is not None:
                 rows.append(row | settings)
-    return EvalFile(file, identity, tuple(rows), config.get("limit"), tuple(faults))
+    limit = config.get("limit")
+    return EvalFile(
+        file, identity, tuple(rows), limit if _is_number(limit) else None, tuple(faults)
+    )
 
 
 def _settings(task: str, data: Mapping[str, Any], identity: EvalIdentity) -> dict[str, Any]:
@@ -83,10 +87,16 @@ def _settings(task: str, data: Mapping[str, Any], identity: EvalIdentity) -> dic
     version, samples = _of(data, "versions", task), _of(data, "n-samples", task)
     n = samples.get("effective") if isinstance(samples, Mapping) else samples
     return {
-        "shots": identity.shots if shots is None else int(shots),
+        "shots": identity.shots if shots is None else _count(shots),
         "version": None if version is None else str(version),
-        "n": n,
+        "n": _count(n),
     }
+
+
+def _count(given: Any) -> int | None:
+    """A number of shots or examples, None for what is none: groups have "N/A" or a blank."""
+    text = str(given).strip()
+    return int(text) if re.fullmatch(r"\d{1,15}", text) else None
 
 
 def _of(data: Mapping[str, Any], name: str, task: str) -> Any:
@@ -101,12 +111,12 @@ def _row(task: str, key: str, numbers: Mapping[str, Any]) -> tuple[dict[str, Any
     if key in _NOT_MEASURES or measure.endswith("_stderr") or isinstance(value, str):
         return None, ""
     name = measure if filtered in ("", "none") else key
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None, f"{task}.{name} is {value!r}"
+    if not _is_number(value):
+        return None, f"{task}.{name} is {str(value)[:40]}"
     if measure in ("acc", "acc_norm") and not 0 <= value <= 1:
         return None, f"{task}.{name} is {value}, no share"
     se = numbers.get(f"{measure}_stderr" + (f",{filtered}" if filtered else ""))
-    if not isinstance(se, int | float) or not math.isfinite(se) or se < 0:  # "N/A" in groups
+    if not _is_number(se) or se < 0:  # "N/A" in groups
         se = math.nan
     return {
         "task": task,
@@ -115,3 +125,9 @@ def _row(task: str, key: str, numbers: Mapping[str, Any]) -> tuple[dict[str, Any
         "se": float(se),
         "chance": chance_level(task, measure),
     }, ""
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is finite, and fits into a float."""
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return known and abs(value) < 1e300

@@ -8,6 +8,7 @@ import re
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
@@ -22,6 +23,7 @@ EvalSource: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]
 """A file, folder, archive or URL, or several."""
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
 _GITHUB = re.compile(
     r"https://github\.com/([^/]+)/([^/]+?)(?:\.git)?(?:/(tree|blob)/([^/]+)/(.+))?/?"
 )
@@ -41,9 +43,10 @@ def read_sources(source: EvalSource, *, pattern: str = "*.json") -> Iterator[tup
         HubUnreachableError: the URL cannot be read.
     """
     if not isinstance(source, (str, os.PathLike)):
-        listed = list(source)
-        if not listed:
-            raise InputError(expected="evaluation files", got="an empty list", fix="Name some.")
+        listed = list(source) if isinstance(source, Iterable) else []
+        if not listed or isinstance(source, bytes):
+            got = "an empty list" if isinstance(source, Iterable) else repr(source)
+            raise InputError(expected="evaluation files", got=got, fix="Name some.")
         for one in listed:
             yield from read_sources(one, pattern=pattern)
         return
@@ -121,7 +124,7 @@ def _archive(path: Path, label: str, pattern: str, inside: str) -> Iterator[tupl
             }
         files = ((f"{label}/{name}", read[name]) for name in sorted(read))
         yield from _some(files, list(read), label, pattern)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except _BROKEN as error:
         raise InputError(
             expected="a .zip or .tar.gz archive",
             got=f"{label}: {error}",

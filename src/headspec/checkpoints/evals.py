@@ -75,8 +75,10 @@ def load_pythia_evals(
         HubUnreachableError: a URL that cannot be read.
 
     Warns:
-        EvalFilesWarning: a step that another model has, a task that is not there at all steps, or
-            a file with the same numbers as the step before; and what `"warn"` left out.
+        EvalFilesWarning: a step that another model has, a task that is not there at all steps, a
+            task in one version for one model and in another for the next, a name in `tasks` that
+            no file has, or a file with the same numbers as the step before; and what `"warn"`
+            left out.
 
     What it does not show: standard errors are over examples; they say nothing of the spread
     between training runs or neighbouring checkpoints. `acc_norm` compares answers per
@@ -177,6 +179,9 @@ def _frame(
     if not rows:
         raise _nothing(everything, faults, tasks, metrics)
     notes = [problem for problem in joint if not problem.is_fault] + notes
+    for glob in [tasks] if isinstance(tasks, str) else tasks or ():
+        if not any(fnmatch.fnmatchcase(row["task"], glob) for row in everything):
+            notes.append(EvalProblem("missing_task", "", None, f"no task {glob!r} anywhere", ()))
     if told := [*faults, *notes]:
         left = " (faulty ones were left out)" if faults else ""
         warnings.warn(f"evaluation files{left}: {_listed(told)}", EvalFilesWarning, stacklevel=3)
@@ -202,7 +207,7 @@ def _chosen(
     metrics: Globs,
     shots: int | Collection[int] | None,
 ) -> list[dict[str, Any]]:
-    counts = {shots} if isinstance(shots, int) else shots
+    counts = shots if shots is None or isinstance(shots, Collection) else {shots}
     return [
         row
         for row in rows
@@ -217,7 +222,7 @@ def _listed(problems: list[EvalProblem], most: int = 12) -> str:
     for one in problems[:most]:
         where = " ".join(filter(None, [one.model, "" if one.step is None else f"step {one.step}"]))
         files = ", ".join(one.files[:4]) + (" ..." if len(one.files) > 4 else "")
-        lines.append(f"{one.kind.replace('_', ' ')}: {where}: {one.message}".rstrip())
+        lines.append(": ".join(filter(None, [one.kind.replace("_", " "), where, one.message])))
         lines[-1] += f" [{files}]" if files else ""
     if len(problems) > most:
         lines.append(f"and {len(problems) - most} more")
