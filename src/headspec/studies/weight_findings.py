@@ -124,5 +124,5 @@ def _clusters(found: WeightLinks, alpha: float) -> str:
         f"How clearly heads are clustered goes with capabilities in {counts[0][1]} of "
         f"{counts[0][0]} tests averaged over layers and {counts[1][1]} of {counts[1][0]} by layer."
     )
-    best = pd.concat([rows, each]).sort_values(by="p").iloc[0]
-    return f"{sentence} Clearest: {_link(best.to_dict())}."
+    largest = rows.loc[[rows["value"].abs().idxmax()]].to_dict("records")[0]
+    return f"{sentence} Largest: {_link(largest)}."
