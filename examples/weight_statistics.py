@@ -49,7 +49,8 @@ def main(
         raise typer.BadParameter(f"--evals: where are the capabilities of {', '.join(names)}?")
     tracked = abilities.PYTHIA if evals else abilities.EMBEDDED
     if evals:
-        frame = hs.load_pythia_evals(evals, shots=0)
+        models = [name.rpartition("/")[2] for name in names] or None
+        frame = hs.load_pythia_evals(evals, shots=0, models=models)
         frame = abilities.of_models(frame, names) if names else frame
     else:
         frame = pd.concat([hs.capability_curve(name) for name in names], ignore_index=True)

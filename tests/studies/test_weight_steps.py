@@ -1,6 +1,9 @@
 """Steps that have both weights and capabilities, and what reading them costs."""
 
+import pytest
+
 import headspec as hs
+from headspec.errors import InputError
 from headspec.studies.weight_steps import (
     PUBLISHED_STEPS,
     choose_common_steps,
@@ -33,7 +36,11 @@ def test_short_suites_are_used_whole():
     steps, words = choose_common_steps(suite.steps, suite.steps)
     assert steps == suite.steps
     assert words.startswith("All 17 steps")
-    assert choose_common_steps((0, 1), (2, 4))[0] == ()
+
+
+def test_without_steps_in_common_there_is_nothing_to_compare():
+    with pytest.raises(InputError, match="5 steps or more with both"):
+        choose_common_steps((0, 1), (2, 4))
 
 
 def test_bytes_are_those_of_all_matrices():

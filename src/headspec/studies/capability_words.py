@@ -44,9 +44,9 @@ def describe_capabilities(table: pd.DataFrame, *, alpha: float = 0.05) -> list[s
 
 
 _COMPARISONS = {
-    "metric": "moves earlier and less abruptly, so that the abruptness is in part the measure's",
+    "metric": "moves earlier and less abruptly: the abruptness may be in part the measure's",
     "late_onset": "moves earlier, and not measurably less abruptly",
-    "sharper": "begins in the same window and takes longer",
+    "sharper": "is not shown to begin earlier, and takes longer",
     "shared": "moves neither earlier nor less abruptly",
     "undecided": "cannot be compared, one of the two does not leave chance in the run",
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from headspec.checkpoints.micro import SIZES
 from headspec.checkpoints.suite import CheckpointSuite
+from headspec.errors import InputError
 
 PUBLISHED_STEPS = (
     *(0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000),
@@ -17,6 +18,7 @@ PUBLISHED_STEPS = (
 )
 """The study's twenty log-spaced steps of Pythia."""
 
+_FEWEST = 5
 _SIZE = re.compile(r"\d[\d.]*[mbk](-[\w-]+)?", re.IGNORECASE)  # 70m, 1.4b, 160m-deduped
 
 
@@ -38,14 +40,21 @@ def choose_common_steps(
         The steps, ascending, and the sentence.
 
     Raises:
-        StepNotFoundError: never; with no common step the tuple is empty.
+        InputError: fewer than five steps have both.
 
     Example:
-        >>> choose_common_steps((0, 1, 4, 16), (0, 4, 16, 64))[0]
-        (0, 4, 16)
+        >>> choose_common_steps((0, 1, 2, 4, 8, 16), (0, 1, 4, 8, 16, 64))[0]
+        (0, 1, 4, 8, 16)
     """
     common = sorted(set(available) & set(measured))
-    if not common or common[-1] < PUBLISHED_STEPS[-1] / 2:
+    if len(common) < _FEWEST:
+        raise InputError(
+            expected=f"{_FEWEST} steps or more with both weights and capabilities",
+            got=f"{common} of weights at {list(available)[:6]} ... and capabilities at "
+            f"{list(measured)[:6]} ...",
+            fix="Evaluate more checkpoints, or give the evaluations of this suite.",
+        )
+    if common[-1] < PUBLISHED_STEPS[-1] / 2:
         return tuple(common), f"All {len(common)} steps with weights and capabilities are used."
     logs = np.log1p(common)
     chosen = {
