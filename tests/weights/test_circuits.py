@@ -250,6 +250,18 @@ def test_signs_are_fixed_and_can_be_matched():
         found.signs_like(hs.qk_svd(w, k=1))
 
 
+def test_signs_are_matched_on_both_sides():
+    """A left vector that has turned by more than a right angle, a right one that has not."""
+    w = random_heads(1, 8, 1, dtype=torch.float64)
+    before = hs.qk_svd(w)
+    across = torch.zeros_like(before.U)
+    across[0, :2, 0] = torch.stack([before.U[0, 1, 0], -before.U[0, 0, 0]])
+    turned = -0.2 * before.U + across / across.norm()
+    after = replace(before, U=turned / turned.norm())
+    assert (after.U * before.U).sum() < 0
+    assert torch.equal(after.signs_like(before).Vh, before.Vh)
+
+
 def test_signs_flip_less_often_than_by_the_largest_entry():
     """Between checkpoints, of vectors that stayed (overlap above .9)."""
     suite = hs.open_suite("micro-small")

@@ -262,6 +262,15 @@ def test_goodness_of_fit_rejects_what_is_no_power_law():
     assert np.mean(fit_power_law(lognormal, xmin=1, n_bootstrap=49).p_value < 0.1) > 0.9
 
 
+def test_draws_of_the_bootstrap_choose_their_own_xmin():
+    """With the xmin of the data held, their distances are larger and p flatters the law."""
+    values = np.random.default_rng(2).exponential(size=(4, 300))
+    chosen = fit_power_law(values, n_bootstrap=199)
+    held = fit_power_law(values, xmin=chosen.xmin, n_bootstrap=199)
+    np.testing.assert_allclose(held.ks, chosen.ks)
+    assert (chosen.p_value < held.p_value - 0.05).all()
+
+
 def test_bootstrap_is_seeded_and_leaves_global_state_alone():
     values = pareto(2.5, 80)
     before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002

@@ -236,6 +236,17 @@ def test_ill_conditioned(condition):
         np.testing.assert_allclose(found.named()[name], right, rtol=rtol, err_msg=name)
 
 
+def test_numerically_singular_matrices_have_an_infinite_condition_number():
+    """Rounding leaves 1e-17 in the place of 0, which is no condition number of 1e17."""
+    thin = gaussian(30, 5)
+    deficient = thin @ gaussian(5, 20, seed=1)
+    assert 0 < torch.linalg.svdvals(deficient)[-1] < 1e-12
+    assert spectral_stats(deficient).condition_number == np.inf
+    values = np.array([1.0, 1e-15])  # resolved by 2 x 2, not by 2 x 4000
+    assert spectral_stats(singular_values=values).condition_number == pytest.approx(1e15)
+    assert spectral_stats(torch.eye(2, 4000), singular_values=values).condition_number == np.inf
+
+
 def test_float16_scale_does_not_matter():
     """Squares of 1e-4 vanish in float16; ours are the statistics of the same numbers in float64."""
     matrix = (1e-4 * gaussian(20, 10)).half()

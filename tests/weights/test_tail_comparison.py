@@ -79,6 +79,9 @@ def test_golden_exponential_by_hand():
     power = -3 * np.log(np.log(2)) - (1 + 1 / np.log(2)) * 3 * np.log(2)
     assert found.ratio == pytest.approx(power - (3 * np.log(0.75) - 3))
     assert found.parameters == pytest.approx([0.75])
+    tenfold = compare_tails(10 * values, fit_power_law(10 * values, xmin=10), against="exponential")
+    assert tenfold.parameters == pytest.approx([0.075])  # a rate is per unit
+    assert tenfold.ratio == pytest.approx(found.ratio)
 
 
 def test_the_lognormal_found_is_the_best():
