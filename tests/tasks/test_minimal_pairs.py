@@ -57,6 +57,27 @@ def test_blimp_files(folder):
     assert load_minimal_pairs([folder / "a.jsonl", folder / "b.jsonl"]).pairs == pairs.pairs
 
 
+def test_names_of_files_tell_paradigms_apart(folder, tmp_path):
+    assert [load_minimal_pairs(folder / f"{uid}.jsonl").name for uid in "ab"] == [
+        "blimp_a",
+        "blimp_b",
+    ]
+    assert load_minimal_pairs([folder / "a.jsonl", folder / "b.jsonl"]).name == "blimp"
+    assert load_minimal_pairs(write(tmp_path / "no_blimp" / "mine.jsonl", [BLIMP])).name == "mine"
+
+
+def test_lines_end_where_json_says(tmp_path):
+    """U+2028 is a line's end to `str.splitlines`, and a plain character in JSON."""
+    text = json.dumps(BLIMP | {"sentence_good": "w3\u2028w4"}, ensure_ascii=False)
+    assert len(text.splitlines()) == 2  # negative control
+    path = tmp_path / "odd.jsonl"
+    path.write_text(text + "\r\n", encoding="utf-8-sig")
+    assert load_minimal_pairs(path).pairs[0].good == "w3\u2028w4"
+    path.write_bytes(b'{"sentence_good": "caf\xe9"}')
+    with pytest.raises(InputError, match=r"odd\.jsonl, line 1: 'utf-8'"):
+        load_minimal_pairs(path)
+
+
 def test_what_is_wrong_is_named_by_line(folder, tmp_path):
     twice = write(tmp_path / "x" / "twice.jsonl", [BLIMP, BLIMP | {"pair_id": 1}])
     with pytest.raises(InputError, match=r"twice.jsonl, line 2 repeats twice.jsonl, line 1"):

@@ -159,8 +159,11 @@ def test_errors(tmp_path):
     model = hooked("gpt_neox", "bridge")
     with pytest.raises(InputError, match="stride < window"):
         perplexity(model, "w3", window=CONTEXT + 1)
-    with pytest.raises(InputError, match="text 1 empty"):
+    with pytest.raises(InputError, match="text 1: ''"):
         perplexity(model, ["w3", ""])
+    for last in (VOCAB, -1):
+        with pytest.raises(InputError, match=f"below {VOCAB}"):
+            perplexity(model, np.array([[1, last]]))
     with pytest.raises(InputError, match="rows of 2 to 64"):
         token_log_probs(model, [[1]])
     with pytest.raises(InputError, match="no row"):

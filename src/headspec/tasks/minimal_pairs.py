@@ -96,7 +96,8 @@ def load_minimal_pairs(
 
     Args:
         path: a `.jsonl` file, a folder of them, or a list of files.
-        name: `"blimp"` if the folder or file is called so, else its name, unless given.
+        name: of the folder or file, unless given; of BLiMP's, `"blimp"` for `blimp/data`, and
+            `"blimp_{file}"` for a file of it, as lm-eval calls them.
         duplicates: what to do with a pair that stands twice, within or across files: `"raise"`, or
             `"drop"`, counted in `n_dropped`. A pair scored twice is one observation.
 
@@ -120,19 +121,25 @@ def load_minimal_pairs(
         raise InputError(
             expected="files of minimal pairs (.jsonl)", got=gone, fix="Check the path."
         )
-    if name is None:
-        first = Path(listed[0])
-        name = "blimp" if "blimp" in str(first).lower() else first.stem
     rows = (row for file in files for row in _lines(file))
-    return _collect(rows, name=name, duplicates=duplicates)
+    return _collect(rows, name=name or _name(Path(listed[0]), len(listed)), duplicates=duplicates)
+
+
+def _name(first: Path, count: int) -> str:
+    parts = [part.lower() for part in first.resolve().parts]
+    of_blimp = not {"blimp", "blimp-master", "blimp-main"}.isdisjoint(parts)
+    if first.is_dir() or count > 1:
+        return "blimp" if of_blimp else first.stem
+    return f"blimp_{first.stem}" if of_blimp else first.stem
 
 
 def _lines(file: Path) -> Iterable[tuple[str, Any]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    # By bytes: a text's own `splitlines` also cuts at U+2028, which JSON leaves as it is.
+    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
         if line.strip():
             where = f"{file.name}, line {number}"
             try:
-                yield where, json.loads(line)
+                yield where, json.loads(line.decode("utf-8-sig"))
             except ValueError as error:
                 raise InputError(
                     expected="one JSON object a line",

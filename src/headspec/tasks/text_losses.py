@@ -200,17 +200,31 @@ def perplexity(
 def _documents(model: Any, texts: Texts) -> tuple[list[list[int]], np.ndarray, np.ndarray]:
     """Token ids, bytes and characters of each document."""
     if isinstance(texts, np.ndarray):
+        _check_ids(texts, model.cfg.d_vocab)
         nothing = np.zeros(len(texts), dtype=np.int64)
         return texts.astype(np.int64).tolist(), nothing, nothing
     listed = [texts] if isinstance(texts, str) else list(texts)
-    empty = [i for i, text in enumerate(listed) if not text]
-    if empty or not listed:
+    odd = [i for i, text in enumerate(listed) if not isinstance(text, str) or not text]
+    if odd or not listed:
         raise InputError(
-            expected="texts", got=f"text {empty[0]} empty" if empty else "none", fix="Leave it out."
+            expected="texts that are not empty, or rows of token ids as a NumPy array",
+            got=f"text {odd[0]}: {listed[odd[0]]!r:.60}" if odd else "none",
+            fix="Leave empty ones out; rows of unequal length are texts or arrays of their own.",
         )
     sizes = [[len(text.encode()), len(text)] for text in listed]
     n_bytes, n_chars = np.array(sizes, dtype=np.int64).T
     return encode_texts(model.tokenizer, listed), n_bytes, n_chars
+
+
+def _check_ids(ids: np.ndarray, d_vocab: int) -> None:
+    whole = ids.ndim == 2 and ids.dtype.kind in "iu"
+    if not whole or (ids.size and not 0 <= ids.min() <= ids.max() < d_vocab):
+        raise InputError(
+            expected=f"rows of token ids, whole numbers below {d_vocab}: [row pos]",
+            got=f"shape {ids.shape}, {ids.dtype}"
+            + (f", {ids.min()} to {ids.max()}" if ids.size else ""),
+            fix="One row a document: ids[None] for a single one.",
+        )
 
 
 def _windows(length: int, window: int, stride: int) -> list[tuple[int, int]]:
