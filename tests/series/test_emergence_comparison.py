@@ -40,7 +40,7 @@ def test_a_mirage_is_called_the_metrics(k):
     found = compare(pair(np.exp(-k * loss), loss))
     assert found.verdict == "metric"
     assert found.continuous.direction == "fall"
-    assert found.continuous.step < found.thresholded.step
+    assert (found.continuous.step or 0) < (found.thresholded.step or 0)
     assert found.ratio_high < 0.7
     assert found.done_before > (0.5 if k > 1 else 0.3)
     assert "at least in part, the metric's" in found.summary()
@@ -77,6 +77,7 @@ def test_a_delay_alone():
     """The same shape, four checkpoints later: hidden by the threshold, not sharpened."""
     found = compare(pair(logistic(2 * N, 5.0)[6:26], logistic(2 * N, 5.0)[10:30]))
     assert found.verdict == "late_onset"
+    assert found.lead == pytest.approx(4 * np.log(2), rel=0.2)
     assert 0.8 < found.width_ratio < 1.25
 
 
@@ -100,6 +101,24 @@ def test_false_verdicts_are_rare_where_both_are_the_same_curve(width):
         earlier += found.verdict == "metric"
     assert sharper <= binom.ppf(0.999, runs, 0.05)
     assert earlier <= binom.ppf(0.999, runs, 0.05)
+
+
+@pytest.mark.parametrize("times", [1, 10])
+def test_a_more_precise_metric_is_not_called_earlier(times):
+    """One shape twice: the more precise one leaves chance sooner, which is no earlier rise."""
+    rng, runs = np.random.default_rng(1), 60
+    curve, steps_apart, earlier = logistic(N, 5.0), 0, 0
+    for _ in range(runs):
+        errors = {"acc": 0.02, "graded": 0.02 / times}
+        noisy = [curve + se * rng.standard_normal(N) for se in errors.values()]
+        frame = pair(*noisy)
+        frame["se"] = [errors[name] for name in frame["metric"]]
+        found = compare(frame, n_draws=100, continuous_chance=0.0)
+        steps_apart += (found.continuous.step or 0) <= (found.thresholded.step_before or 0)
+        earlier += found.verdict in ("metric", "late_onset")
+    assert earlier <= binom.ppf(0.999, runs, 0.05)
+    if times == 10:
+        assert steps_apart > 0.8 * runs  # negative control: emergence alone would say so
 
 
 def test_perplexity_in_nats():
@@ -140,11 +159,16 @@ def test_frame_and_files(tmp_path):
         "acc.emergence",
         "graded.emergence",
         "acc|graded.width_ratio",
+        "acc|graded.lead",
         "acc|graded.done_before",
     ]
     assert set(frame["verdict"]) == {"metric"}
     assert set(frame["model"]) == {"toy"}
-    assert frame["value"].tolist()[2:] == [found.width_ratio, found.done_before]
+    assert frame["value"].tolist()[2:] == [
+        found.width_ratio,
+        found.lead,
+        found.done_before,
+    ]
     results.save(found, tmp_path / "a.json")
     assert results.load(tmp_path / "a.json") == found
     again = compare(pair(np.exp(-5 * loss), loss, model="toy"))

@@ -32,7 +32,7 @@ _NEEDED = (
 _CHANCE = {"color": NULL_MEAN, "width": 1, "dash": "dot"}
 _BEFORE = {"color": MUTED, "width": 1.5, "dash": "dash"}
 _VERDICTS = {
-    "metric": "the abruptness is at least partly the metric's",
+    "metric": "the abruptness may be at least partly the metric's",
     "late_onset": "the threshold delays what is seen",
     "sharper": "part of the abruptness is the metric's",
     "shared": "nothing says that the abruptness is the metric's",

@@ -22,12 +22,12 @@ Transform = Literal["none", "log"]
 """`"log"` makes nats of a perplexity."""
 
 _WORDS = {
-    "metric": "the continuous metric moves earlier and less abruptly, so the abruptness is, at "
-    "least in part, the metric's",
+    "metric": "the continuous metric moves earlier and less abruptly, so the abruptness may "
+    "be, at least in part, the metric's",
     "late_onset": "the continuous metric moves earlier, but its rise is not measurably broader: "
     "the threshold delays what is seen and is not shown to make it sudden",
-    "sharper": "both begin in the same window, but the thresholded metric is done sooner: part of "
-    "the abruptness is the metric's",
+    "sharper": "the continuous metric is not shown to begin earlier, but its rise is broader: part "
+    "of the abruptness is the metric's",
     "shared": "nothing here says that the abruptness is the metric's: at this spacing of "
     "checkpoints the continuous metric moves neither earlier nor less abruptly",
     "undecided": "at least one of the two does not leave chance within the run, so nothing can be "
@@ -44,11 +44,14 @@ class EmergenceComparison:
         width, continuous_width: e-folds of 1 + step from 10 % to 90 % of the change, on the
             curve made monotone (isotonic regression).
         width_ratio, ratio_low, ratio_high: thresholded by continuous, with an interval.
+        lead, lead_low, lead_high: e-folds by which the continuous metric has done 10 % of its
+            change sooner than the thresholded one, with an interval.
         done_before, done_low, done_high: share of the continuous metric's change that was done at
             the last step before the thresholded one emerged, with an interval; NaN if undecided.
         verdict: `"metric"`: continuous earlier and broader. `"late_onset"`: earlier, not broader.
-            `"sharper"`: same window, but broader. `"shared"`: neither. `"undecided"`: one of them
-            does not emerge.
+            `"sharper"`: broader, not earlier. `"shared"`: neither. `"undecided"`: one of them does
+            not emerge. Earlier: it leaves chance at a step before the window of the other, and
+            its lead is above 0 with the whole interval.
         level: of the intervals.
         n, n_draws, seed: steps, simulated curves, seed.
     """
@@ -60,6 +63,9 @@ class EmergenceComparison:
     width_ratio: float
     ratio_low: float
     ratio_high: float
+    lead: float
+    lead_low: float
+    lead_high: float
     done_before: float
     done_low: float
     done_high: float
@@ -70,12 +76,13 @@ class EmergenceComparison:
     seed: int
 
     def to_frame(self) -> pd.DataFrame:
-        """Tidy rows `{metric}.emergence` of both, then `width_ratio` and `done_before`."""
+        """Tidy rows `{metric}.emergence` of both, then `width_ratio`, `lead`, `done_before`."""
         labels = {name: getattr(self.thresholded, name) for name in ("model", "layer", "head")}
         rows = pd.concat([self.thresholded.to_frame(), self.continuous.to_frame()])
         rows["rise_width"] = [self.width, self.continuous_width]
         ends = (
             ("width_ratio", self.width_ratio, self.ratio_low, self.ratio_high),
+            ("lead", self.lead, self.lead_low, self.lead_high),
             ("done_before", self.done_before, self.done_low, self.done_high),
         )
         pair = f"{self.thresholded.metric}|{self.continuous.metric}"
@@ -96,7 +103,8 @@ class EmergenceComparison:
                 f"{self.continuous.metric} is done ({self.done_low:.0%} to {self.done_high:.0%}). "
                 f"Its rise takes {self.width:.2g} e-folds of training against "
                 f"{self.continuous_width:.2g}, ratio {self.width_ratio:.2f} "
-                f"({self.ratio_low:.2f} to {self.ratio_high:.2f})."
+                f"({self.ratio_low:.2f} to {self.ratio_high:.2f}), and begins {self.lead:.2g} "
+                f"e-folds later ({self.lead_low:.2g} to {self.lead_high:.2g})."
             )
         return " ".join([*lines, f"Verdict: {_WORDS[self.verdict]}."])
 
@@ -120,7 +128,9 @@ def compare_emergence(
     p^k, flat for long and steep at the end, while log p improves all along. Compared are *when*
     either metric leaves chance (`emergence_step`) and *how fast* it goes from 10 % to 90 % of its
     change on log(1 + step). The intervals come from curves drawn anew within their errors; a
-    width ratio counts as below one if its whole interval is.
+    width ratio counts as below one if its whole interval is. The more precise of two metrics
+    leaves chance at an earlier step even where both curves have one shape: earlier means also
+    that the first 10 % of the change are done sooner, with the whole interval.
 
     Args:
         frame: tidy frame with both metrics of one model, layer and head at the same steps.
@@ -239,25 +249,31 @@ def _compare(
         draws = above + noise * rng.standard_normal((n_draws, len(above)))
         measured.append(rise_of(above, x, before))
         drawn.append(np.array([rise_of(draw, x, before) for draw in draws]))
-    (width, _), (other, done) = measured
-    ratios = drawn[0][:, 0] / drawn[1][:, 0]
-    tails = [alpha / 2, 1 - alpha / 2]
-    ratio_low, ratio_high = np.nanquantile(ratios, tails) if decided else (np.nan, np.nan)
-    done_low, done_high = np.nanquantile(drawn[1][:, 1], tails) if decided else (np.nan, np.nan)
+    (width, start, _), (other, other_start, done) = measured
+    samples = (
+        drawn[0][:, 0] / drawn[1][:, 0],
+        drawn[0][:, 1] - drawn[1][:, 1],
+        drawn[1][:, 2],
+    )
     verdict: Verdict = "undecided"
+    ends = [(np.nan, np.nan)] * len(samples)
     if decided:
-        earlier = (found[1].step or 0) <= (found[0].step_before or 0)
-        verdict = _verdict(earlier, sharper=bool(ratio_high < 1))
+        ends = [np.nanquantile(each, [alpha / 2, 1 - alpha / 2]).tolist() for each in samples]
+        earlier = (found[1].step or 0) <= (found[0].step_before or 0) and ends[1][0] > 0
+        verdict = _verdict(earlier, sharper=bool(ends[0][1] < 1))
     return EmergenceComparison(
         *found,
         width=width,
         continuous_width=other,
         width_ratio=width / other if decided else np.nan,
-        ratio_low=float(ratio_low),
-        ratio_high=float(ratio_high),
+        ratio_low=ends[0][0],
+        ratio_high=ends[0][1],
+        lead=start - other_start if decided else np.nan,
+        lead_low=ends[1][0],
+        lead_high=ends[1][1],
         done_before=done if decided else np.nan,
-        done_low=float(done_low),
-        done_high=float(done_high),
+        done_low=ends[2][0],
+        done_high=ends[2][1],
         verdict=verdict,
         level=1 - alpha,
         n=len(x),
