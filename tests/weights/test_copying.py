@@ -39,6 +39,8 @@ def test_by_hand():
     shifted = copying_scores(ov_head(one), one, one.roll(1, 0), n_null=0)
     assert shifted.scores.item() == pytest.approx(0, abs=1e-6)
     assert shifted.eigenvalues.shape == (1, 3)
+    assert "without a null" in shifted.summary()
+    assert "nan" not in shifted.summary()
 
 
 @settings(max_examples=15, deadline=None)

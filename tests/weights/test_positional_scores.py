@@ -92,6 +92,8 @@ def test_equal_to_scores_averaged_over_pairs_of_contents():
     )
     inputs = draw(9, 12, seed=7)
     found = previous_token_scores(heads, inputs, n_positions=5, n_null=0)
+    assert "without a null" in found.summary()
+    assert "nan" not in found.summary()
     x = torch.nn.functional.layer_norm(inputs, (12,))
     grown = heads.expand_kv()
     for head in range(4):

@@ -92,6 +92,9 @@ def test_messages():
         projection_kernel_overlap(first, second, rank=5)
     with pytest.raises(InputError, match="upstream layer before"):
         projection_kernel_overlap(second, first)
+    for order in ("earlier", "all"):
+        with pytest.raises(InputError, match="of one residual stream"):
+            projection_kernel_overlap(first, random_heads(4, 11, 4), order=order)
     first.W_O[0, 0, 0] = torch.inf
     with pytest.raises(InputError, match=r"finite weights W_O"):
         projection_kernel_overlap(first, second)

@@ -113,5 +113,7 @@ def test_messages():
         top_tokens(qk_svd(heads), embed.T)
     with pytest.raises(InputError, match="n_directions from 1 to 4"):
         top_tokens(qk_svd(heads), embed, n_directions=5)
+    with pytest.raises(InputError, match="at least one head"):
+        top_tokens(qk_svd(heads), embed, heads=[])
     with pytest.raises(InputError, match="L1H0"):
         top_tokens(qk_svd(heads), embed, heads=["L1H0"])

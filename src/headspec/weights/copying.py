@@ -81,11 +81,16 @@ class CopyingScores:
         lines = [
             f"{self.metric}: {above} of {len(self.scores)} heads above the null at a false "
             f"discovery rate of 5 % ({self.n_null} draws)."
+            if self.n_null
+            else f"{self.metric} of {len(self.scores)} heads, without a null."
         ]
         for row in np.argsort(-self.scores, kind="stable")[:k]:
+            beside = (
+                f" (null {self.null_mean[row]:.3f} ± {self.null_sd[row]:.3f}, "
+                f"p {self.p_values[row]:.2g})"
+            )
             lines.append(
-                f"  {self.heads[row]}: {self.scores[row]:.3f} (null {self.null_mean[row]:.3f} "
-                f"± {self.null_sd[row]:.3f}, p {self.p_values[row]:.2g})"
+                f"  {self.heads[row]}: {self.scores[row]:.3f}{beside if self.n_null else ''}"
             )
         return "\n".join(lines)
 

@@ -43,12 +43,7 @@ def earlier_pairs(
     Raises:
         InputError: layers of different width, or not one pair in order.
     """
-    if upstream[0].d_model != downstream[0].d_model:
-        raise InputError(
-            expected="upstream and downstream heads of one residual stream",
-            got=f"d_model {upstream[0].d_model} and {downstream[0].d_model}",
-            fix="Give the HeadWeights of one model.",
-        )
+    check_stream(upstream, downstream)
     first, second = ([w.layer for w in layers] for layers in (upstream, downstream))
     earlier = np.less.outer(first, second)
     if not earlier.any():
@@ -58,6 +53,16 @@ def earlier_pairs(
             fix="Say where hand-made weights stand with HeadWeights(layer=...).",
         )
     return earlier
+
+
+def check_stream(upstream: Sequence[HeadWeights], downstream: Sequence[HeadWeights]) -> None:
+    """Raise `InputError` unless all heads share the width of one residual stream."""
+    if upstream[0].d_model != downstream[0].d_model:
+        raise InputError(
+            expected="upstream and downstream heads of one residual stream",
+            got=f"d_model {upstream[0].d_model} and {downstream[0].d_model}",
+            fix="Give the HeadWeights of one model.",
+        )
 
 
 def reading_factors(

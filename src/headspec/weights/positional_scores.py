@@ -92,11 +92,17 @@ class PreviousTokenScores:
         lines = [
             f"Previous-token attention by position alone: {above} of {len(self.scores)} heads "
             f"above the null at a false discovery rate of 5 % (uniform {self.uniform:.3f})."
+            if self.n_null
+            else f"Previous-token attention by position alone of {len(self.scores)} heads, without "
+            f"a null (uniform {self.uniform:.3f})."
         ]
         for row in np.argsort(-self.scores, kind="stable")[:k]:
+            beside = (
+                f" (null {self.null_mean[row]:.3f} ± {self.null_sd[row]:.3f}, "
+                f"p {self.p_values[row]:.2g})"
+            )
             lines.append(
-                f"  {self.heads[row]}: {self.scores[row]:.3f} (null {self.null_mean[row]:.3f} "
-                f"± {self.null_sd[row]:.3f}, p {self.p_values[row]:.2g})"
+                f"  {self.heads[row]}: {self.scores[row]:.3f}{beside if self.n_null else ''}"
             )
         return "\n".join(lines)
 

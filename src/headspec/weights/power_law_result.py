@@ -68,6 +68,8 @@ class PowerLawFit:
     def weighted_alpha(self) -> Float[np.ndarray, "*batch"]:
         """alpha-hat = alpha log10(largest value) (Martin, Peng and Mahoney 2021).
 
+        weightwatcher's `alpha_weighted`.
+
         It mixes the shape of the tail with the scale of the weights and changes sign with the
         unit: below 1 the logarithm is negative.
         """

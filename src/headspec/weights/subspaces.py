@@ -15,6 +15,7 @@ from headspec.weights.composition_result import CompositionScores
 from headspec.weights.head_pairs import (
     as_double,
     as_layers,
+    check_stream,
     earlier_pairs,
     heads_of,
     processing_of,
@@ -77,6 +78,7 @@ def projection_kernel_overlap(
         check_choice(name, role, get_args(SubspaceRole))
     check_choice("order", order, ("earlier", "all"))
     one, other = as_layers(first), as_layers(second)
+    check_stream(one, other)
     every = one + other
     widest = min(w.d_head for w in every)
     if rank is not None and not 1 <= rank <= widest:

@@ -163,6 +163,10 @@ def _chosen(
         return every
     named = [Head.parse(head) if isinstance(head, str) else head for head in heads]
     there = {Head(svd.layers[entry], head) for entry, head in every}
+    if not named:
+        raise InputError(
+            expected="at least one head", got="heads=[]", fix="Leave heads out to list all."
+        )
     if absent := [str(head) for head in named if head not in there]:
         raise InputError(
             expected=f"heads of layers {sorted(set(svd.layers))} with {n_heads} heads",
