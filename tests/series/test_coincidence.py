@@ -27,6 +27,14 @@ def test_count_and_exact_p_by_hand():
     assert both.least_p == pytest.approx(0.3)
 
 
+def test_turns_at_the_very_edge_give_no_p_of_zero():
+    """Only one shift, of no length, has both turns exactly 100 from the emergence."""
+    found = coincidence_test([100, 300], [200], steps=[0, 1000], within=100, axis="step")
+    assert found.count == 2
+    assert found.p_value == pytest.approx(0.4)  # as if one of them were near
+    assert found.least_p == pytest.approx(0.4)
+
+
 def test_exact_shifts_agree_with_many_shifts():
     rng = np.random.default_rng(0)
     here, near = rng.uniform(0, 10, 7), rng.uniform(0, 10, 3)

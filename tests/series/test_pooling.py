@@ -85,7 +85,28 @@ def test_it_is_repeatable_round_trips_and_says_what_it_found(tmp_path):
     assert "pooled over 3 models" in pooled.summary()
 
 
+def test_intervals_hold_also_for_runs_that_repeat_each_other():
+    """Each run's r is near the others', all of them far from the truth of 0."""
+    held, naive = [], []
+    for rep in range(8):
+        rng, stats, goals = np.random.default_rng([3, rep]), [], []
+        shared = walks(rng, 21, PYTHIA)
+        for model in "abc":
+            values = shared + 0.1 * walks(rng, 21, PYTHIA)
+            stats.append(frame_of(values[1:], PYTHIA, model=model))
+            goals.append(frame_of(values[:1], PYTHIA, "c", model=model))
+        found = correlate_rates(pd.concat(stats), pd.concat(goals), n_null=100)
+        table = pool_models(found, n_null=200).to_frame()
+        held += list((table["low"] <= 0) & (table["high"] >= 0))
+        z = np.arctanh(found.to_frame()["value"].astype(float)).to_numpy().reshape(3, -1)
+        naive += list(np.abs(z.mean(0)) <= 4.303 * z.std(0, ddof=1) / np.sqrt(3))
+    assert np.mean(held) >= 0.93
+    assert np.mean(naive) < 0.5  # negative control: from the agreement of sizes alone
+
+
 def test_errors_say_what_to_do():
+    with pytest.raises(InputError, match="n_null of 20"):
+        pool_models(correlated(), n_null=1)
     with pytest.raises(InputError, match="two models"):
         pool_models(correlated((2,)))
     with pytest.raises(InputError, match="circular shifts"):

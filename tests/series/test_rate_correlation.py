@@ -89,6 +89,28 @@ def test_a_positive_lag_means_that_the_statistic_leads():
     np.testing.assert_allclose(swapped["value"].to_numpy()[::-1], found["value"], atol=1e-9)
 
 
+def test_small_changes_of_large_values_per_step_are_no_constant():
+    """Changes of 1e-6 over 1,000 steps are rates of 1e-9, beside values of 100."""
+    steps = np.r_[0, np.arange(1000, 18_000, 1000)]
+    values = walks(np.random.default_rng(0), 2, steps, power=0.0)
+    capability = frame_of(values[0], steps, "c")
+    small = frame_of(values[1] * 1e-6 + 100, steps)
+    found, scaled = (
+        correlate_rates(each, capability, axis="step", n_null=20).to_frame()
+        for each in (small, frame_of(values[1], steps))
+    )
+    np.testing.assert_allclose(found["value"], scaled["value"], atol=1e-5)
+    line = frame_of(0.1 * steps, steps)  # and a straight line is one, but for rounding
+    table = correlate_rates(line, capability, axis="step", n_null=20).to_frame()
+    assert table[["value", "p", "plain_r"]].isna().all(axis=None)
+
+
+def test_one_name_to_partial_out_is_enough():
+    stats, capability = some(2)
+    one = correlate_rates(stats, capability, lag=[1], partial="log_step", n_null=20)
+    assert (one.lags, one.partial) == ((1,), ("log_step",))
+
+
 def test_q_counts_every_statistic_capability_and_lag():
     values = walks(np.random.default_rng(3), 7, EMBEDDED)
     stats, capability = frame_of(values[2:], EMBEDDED), frame_of(values[:2], EMBEDDED, "c")
@@ -137,6 +159,8 @@ def test_models_are_matched_and_never_mixed():
         ({}, {"leave_out": 0.6}, "leave_out"),
         ({}, {"metric": "other"}, "metrics out of"),
         ({}, {"lag": 10}, "intervals or more"),
+        ({}, {"lag": ()}, "one lag or more"),
+        ({}, {"trend_degree": -1}, "trend_degree of 0"),
         ({"value": np.nan}, {}, "finite values"),
         ({"step": 0}, {}, "one value a step"),
     ],

@@ -149,12 +149,14 @@ def coincidence_test(
             counts = np.r_[counts, count]
         share = np.full(len(counts), 1 / len(counts))
     mean = float(share @ counts)
+    # turns at the very edge of near may reach a count that no length of shifts has
+    reached = counts >= min(count, counts.max())
     return Coincidence(
         count=int(count),
         n=len(here),
         null_mean=mean,
         null_sd=float(np.sqrt(max(share @ (counts - mean) ** 2, 0.0))),
-        p_value=float(min(1.0, share[counts >= count].sum())),
+        p_value=float(min(1.0, share[reached].sum())),
         least_p=float(min(1.0, share[counts == counts.max()].sum())),
         within=within,
         axis=axis,

@@ -41,7 +41,7 @@ def correlate_rates(
     axis: Axis = "log_step",
     weights: Weights = "width",
     method: Method = "pearson",
-    partial: Sequence[Partial] = ("log_step",),
+    partial: Partial | Sequence[Partial] = ("log_step",),
     trend_degree: int = 2,
     loss: pd.DataFrame | None = None,
     steps: Sequence[int] | None = None,
@@ -123,6 +123,7 @@ def correlate_rates(
     check_choice("null", null, get_args(Null))
     check_choice("axis", axis, get_args(Axis))
     check_choice("method", method, get_args(Method))
+    partial = (partial,) if isinstance(partial, str) else tuple(partial)
     for value in partial:
         check_choice("partial", value, get_args(Partial))
     if ("loss" in partial) != (loss is not None):
@@ -136,7 +137,13 @@ def correlate_rates(
         raise InputError(
             expected="leave_out from 0 to below 0.5", got=f"{leave_out}", fix="Use 0.2."
         )
-    lags = (lag,) if isinstance(lag, int) else tuple(dict.fromkeys(lag))
+    lags = tuple(dict.fromkeys(int(each) for each in np.atleast_1d(lag)))
+    if not lags or trend_degree < 0:
+        raise InputError(
+            expected="one lag or more, and a trend_degree of 0 or more",
+            got=f"lag={lag}, trend_degree={trend_degree}",
+            fix="Use lag=0 and trend_degree=2.",
+        )
     wanted = capability if metric is None else _chosen(capability, metric)
     groups, tables = [], []
     for curves in align_curves(stats, wanted, loss=loss, steps=steps, by=by):
@@ -162,7 +169,7 @@ def correlate_rates(
         weights=weights,
         method=method,
         leave_out=leave_out,
-        partial=tuple(partial),
+        partial=partial,
         trend_degree=trend_degree,
         interpolated=steps is not None,
     )

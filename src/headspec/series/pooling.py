@@ -34,7 +34,9 @@ def pool_models(
     In each model the curves of a statistic (its layers, heads) are averaged in Fisher's
     z = atanh r. The models' z are pooled by random effects (DerSimonian and Laird 1986), each with
     the variance that its own surrogates give, and turned back into r. The interval is that of
-    Hartung and Knapp (t with models - 1 degrees of freedom).
+    Hartung and Knapp (t with models - 1 degrees of freedom), never narrower than the variances
+    within models say (Roever et al. 2015): sizes that repeat one accident agree by themselves,
+    and an interval from their agreement alone would leave out zero three times in four.
 
     p comes from the same computation on surrogates. They are drawn jointly: models on the same
     number of steps get the same random phases, since sizes trained alike repeat each other's
@@ -54,15 +56,18 @@ def pool_models(
         `PooledRates`.
 
     Raises:
-        InputError: fewer than two models, circular shifts, or a column of `by` that is missing.
+        InputError: fewer than two models or 20 surrogates, circular shifts, or a column of `by`
+            that is missing.
 
     What it does not show: that models to come would behave alike (two to four sizes say little
-    about spread), nor that layers agree with one another. The interval takes models to be
-    independent, p does not.
+    about spread), nor that layers agree with one another. The interval asks how far r lies from
+    zero if training repeated, p whether more than one stretch of training says so: an interval
+    without zero and a p near one belong together where r rests on one event.
 
     References:
         DerSimonian and Laird, Controlled Clinical Trials 7 (1986); Hartung and Knapp, Statistics
-        in Medicine 20 (2001); Prichard and Theiler, Physical Review Letters 73 (1994).
+        in Medicine 20 (2001); Roever, Knapp and Friede, BMC Medical Research Methodology 15
+        (2015); Prichard and Theiler, Physical Review Letters 73 (1994).
     """
     models = tuple(dict.fromkeys(str(group.model) for group in found.groups))
     if found.null == "circular_shift":
@@ -70,6 +75,12 @@ def pool_models(
             expected="correlations with a null of random draws",
             got="circular shifts, as many as intervals",
             fix="Correlate with null='phase_randomised'.",
+        )
+    if n_null < 20:
+        raise InputError(
+            expected="n_null of 20 or more: variances come from it",
+            got=f"{n_null}",
+            fix="Use 5000.",
         )
     if len(models) < 2:
         raise InputError(
@@ -216,7 +227,7 @@ def _described(
         alone = np.sqrt(1 / weight.sum(1))
         half = np.where(
             n > 1,
-            student.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * np.maximum(error, 0.0),
+            student.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * np.maximum(error, alone),
             norm.ppf((1 + level) / 2) * alone,
         )
         same = (there & (np.sign(z) == np.sign(value)[:, None])).sum(1) / n

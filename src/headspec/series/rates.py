@@ -19,7 +19,7 @@ Method = Literal["pearson", "spearman"]
 Partial = Literal["log_step", "loss"]
 Weights = Literal["width", "equal"]
 MIN_FREEDOM = 4  # intervals beyond what is partialled out and lagged away
-_CONSTANT = 1e-10  # of the largest size: rates that vary less are rounding
+_CONSTANT = 1e-10  # of the largest size: what varies less is rounding
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,12 @@ def measure_rates(
 
 
 def _rates(values: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Change over width; exact zeros where a curve's slope is constant but for rounding."""
-    rates = np.diff(values, axis=1) / widths
-    flat = np.ptp(rates, axis=1) <= _CONSTANT * np.abs(values).max(axis=1)
-    return np.where(flat[:, None], rates.mean(axis=1, keepdims=True), rates)
+    """Change over width; one number where a curve's slope is constant but for rounding."""
+    changes = np.diff(values, axis=1)
+    slope = changes.sum(axis=1, keepdims=True) / widths.sum()
+    bend = np.abs(changes - slope * widths).max(axis=1)
+    flat = bend <= _CONSTANT * np.abs(values).max(axis=1)
+    return np.where(flat[:, None], slope, changes / widths)
 
 
 def orthonormal(design: Float[np.ndarray, "interval column"]) -> Float[np.ndarray, "interval rank"]:
