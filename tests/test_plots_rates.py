@@ -153,7 +153,7 @@ def test_frames_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="an empty frame"):
         plots.plot_rate_heatmap(ONE.iloc[:0])
     with pytest.raises(InputError, match="at lag 0 of chess"):
-        plots.plot_rate_heatmap(ONE, capabilities=["chess"])
+        plots.plot_rate_heatmap(ONE, capabilities="chess")
     with pytest.raises(InputError, match="at lag 3"):
         plots.plot_rate_heatmap(ONE, lag=3)
     with pytest.raises(InputError, match="differ in model and layer"):
@@ -262,6 +262,8 @@ def test_labels_say_q_and_how_many_signs_agree():
 def test_pooled_frames_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="no column low"):
         plots.plot_size_forest(FOREST, POOLED.drop(columns="low"))
+    with pytest.raises(InputError, match="at least one row"):
+        plots.plot_size_forest(FOREST, POOLED, most=0)
     with pytest.raises(InputError, match="pooled by depth"):
         plots.plot_size_forest(FOREST, pd.concat([POOLED, POOLED]))
     with pytest.raises(InputError, match="pooled effects of the capabilities"):

@@ -113,6 +113,16 @@ def test_a_statistic_has_one_line_a_matrix_in_the_order_of_the_forward_pass():
     assert len(looks) == len(lines) == 8
 
 
+def test_a_statistic_of_every_matrix_leaves_the_rows_of_heads_apart():
+    """As `WeightMeasure` gives them: circuits are of heads, matrices of the whole layer."""
+    circuit = FRAME[FRAME["metric"] == "q.stable_rank"].assign(metric="circuit.stable_rank")
+    frame = pd.concat([FRAME, *(circuit.assign(head=head) for head in range(2))])
+    lines = the(plots.plot_weight_timeline(frame, metric="stable_rank", layer=1), "value")
+    assert len(lines) == 8
+    one = plots.plot_weight_timeline(frame, metric="stable_rank", layer=1, head=0)
+    assert len(the(one, "value")) == 1
+
+
 def test_lines_that_differ_in_two_things_are_refused():
     with pytest.raises(InputError, match="differ in layer and metric"):
         plots.plot_weight_timeline(FRAME, metric="stable_rank")
@@ -244,6 +254,13 @@ def test_spectra_of_both_layers_and_matrices_or_of_none_are_refused():
         plots.plot_spectra(FRAME)
 
 
+def test_spectra_without_a_value_above_zero_are_refused():
+    frame = spectra_frame(layers=1, matrices=("q",))
+    for value in (0.0, np.nan):
+        with pytest.raises(InputError, match="above 0"):
+            plots.plot_spectra(frame.assign(value=value))
+
+
 def test_values_that_are_rounding_do_not_stretch_the_axis():
     frame = spectra_frame(layers=1, matrices=("q",))
     rounding = frame["rank"] == frame["rank"].max()
@@ -313,7 +330,7 @@ def test_the_comparison_shades_each_metrics_own_window(comparison):
     words = [a.text for a in figure.layout.annotations]
     assert f"{found.done_before:.0%} done" in words
     assert found.verdict == "metric"
-    assert "at least partly the metric's" in figure.layout.meta["headspec"]["note"]
+    assert "may be at least partly the metric's" in figure.layout.meta["headspec"]["note"]
 
 
 def test_chance_is_drawn_in_the_scale_of_the_curve(comparison):

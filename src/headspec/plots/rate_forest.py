@@ -66,6 +66,8 @@ def plot_size_forest(
         Lewis, S. and Clarke, M. (2001). Forest plots: trying to see the wood and the trees. BMJ
         322, 1479. https://doi.org/10.1136/bmj.322.7300.1479
     """
+    if most < 1:
+        raise InputError(expected="at least one row", got=f"most={most}", fix="For instance 12.")
     rows = rate_rows(frame, lag=lag, capabilities=capabilities)
     rows = rows.assign(place=place_names(rows, most=2))
     chosen, n_all = _chosen(pooled, rows, lag=lag, most=most, alpha=alpha)

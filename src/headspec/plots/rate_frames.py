@@ -37,7 +37,7 @@ def rate_rows(
     if "lag" in rows.columns:
         rows = rows.loc[rows["lag"] == lag]
     found = list(dict.fromkeys(str(name) for name in rows["capability"]))
-    names = found if capabilities is None else list(capabilities)
+    names = [capabilities] if isinstance(capabilities, str) else list(capabilities or found)
     unknown = [name for name in names if name not in found]
     if unknown or rows.empty:
         raise InputError(

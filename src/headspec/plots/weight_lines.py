@@ -49,12 +49,14 @@ class WeightLine:
 def chosen_rows(
     frame: pd.DataFrame, metric: str, *, layer: int | None, head: int | None
 ) -> pd.DataFrame:
-    """The rows of a metric, or of a statistic of every matrix."""
+    """The rows of a metric, or of a statistic of every matrix (heads apart, unless named)."""
     rows = usable(frame, ("step", "metric", "value"))
     names = rows["metric"].astype(str)
     found = rows.loc[names == metric]
     if found.empty:
         found = rows.loc[[split_metric(name)[1] == metric for name in names]]
+        if head is None and "head" in found.columns and found["head"].isna().any():
+            found = found.loc[found["head"].isna()]  # circuits of heads are not matrices
     for key, wanted in (("layer", layer), ("head", head)):
         if wanted is not None and key in found.columns:
             found = found.loc[found[key] == wanted]

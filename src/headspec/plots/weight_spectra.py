@@ -81,7 +81,7 @@ def plot_spectra(
         f"{_first_name(first)}.",
     )
     span = rows["value"].to_numpy(float)
-    top = float(span.max())
+    top = float(np.nanmax(span))
     low = max(float(span[span > 0].min(initial=top)), _SMALLEST * top)
     rank = float(rows["rank"].to_numpy().max())
     for i, part in enumerate(parts.values()):
@@ -136,6 +136,12 @@ def _spectrum_rows(
             expected=f"singular values of matrix {matrix}, layer {layer}, head {head}",
             got="none in the frame",
             fix="Sweep `WeightMeasure(spectra=True)`, or choose others.",
+        )
+    if not (rows["value"].to_numpy(float) > 0).any():
+        raise InputError(
+            expected="singular values above 0, to be drawn on a log scale",
+            got="none",
+            fix="Look at a matrix that is not zero.",
         )
     return rows.astype({"rank": float})
 
