@@ -18,19 +18,19 @@ def describe_links(found: WeightLinks, *, alpha: float = 0.05) -> list[str]:
         found: of `link_weights`.
         alpha: false discovery rate to accept in each family.
     """
-    families = {
-        "averaged over layers and matrices": found.overall,
-        "the same without what goes with the loss": found.beyond_loss,
-        "of each matrix, averaged over layers": found.links,
-        "of each matrix of each layer": found.by_layer,
-    }
-    sentences = [_raw(found.links, alpha)]
-    sentences += [_rates(t, alpha, how) for how, t in families.items() if t is not None]
-    if found.pooled_overall is not None and found.pooled is not None:
-        sentences.append(_pooled(found.pooled_overall, alpha, "averaged over layers and matrices"))
+    first = "averaged over layers and matrices"
+    sentences = [_raw(found.links, alpha), _rates(found.overall, alpha, first)]
+    if found.pooled_overall is not None:
+        sentences.append(_pooled(found.pooled_overall, alpha, first))
+    sentences.append(_control(found.control))
+    if found.beyond_loss is not None:
+        words = "the same without what goes with the loss"
+        sentences.append(_rates(found.beyond_loss, alpha, words))
+    sentences.append(_rates(found.links, alpha, "of each matrix, averaged over layers"))
+    sentences.append(_rates(found.by_layer, alpha, "of each matrix of each layer"))
+    if found.pooled is not None:
         sentences.append(_pooled(found.pooled, alpha, "of each matrix"))
-    sentences += [_control(found.control), _clusters(found, alpha)]
-    return [sentence for sentence in sentences if sentence]
+    return [*sentences, *_clusters(found, alpha)]
 
 
 def _raw(links: pd.DataFrame, alpha: float) -> str:
@@ -113,11 +113,11 @@ def _link(row: dict) -> str:
     )
 
 
-def _clusters(found: WeightLinks, alpha: float) -> str:
+def _clusters(found: WeightLinks, alpha: float) -> list[str]:
     """What became of the clustering of heads, one of the statistics."""
     rows = found.overall.loc[found.overall["metric"] == CLUSTER_METRIC]
     if rows.empty:
-        return ""
+        return []
     each = found.by_layer.loc[found.by_layer["metric"] == CLUSTER_METRIC]
     counts = [count_tests(part, alpha) for part in (rows, each)]
     sentence = (
@@ -125,4 +125,4 @@ def _clusters(found: WeightLinks, alpha: float) -> str:
         f"{counts[0][0]} tests averaged over layers and {counts[1][1]} of {counts[1][0]} by layer."
     )
     largest = rows.loc[[rows["value"].abs().idxmax()]].to_dict("records")[0]
-    return f"{sentence} Largest: {_link(largest)}."
+    return [f"{sentence} Largest: {_link(largest)}."]
