@@ -229,6 +229,9 @@ def test_messages():
         composition_scores(first, replace(second, layer=0), kind="k")
     with pytest.raises(InputError, match="d_model 24 and 16"):
         composition_scores(first, random_heads(4, 16, 4, layer=1), kind="k")
+    for mixed in ([first, replace(first, step=8)], [first, replace(second, step=8)]):
+        with pytest.raises(InputError, match=r"one checkpoint, once each; got layers .*None, 8"):
+            composition_scores(mixed, replace(second, layer=2), kind="k")
     broken = replace(second, W_K=second.W_K.clone())
     broken.W_K[1, 0, 0] = torch.nan
     with pytest.raises(InputError, match=r"heads \[1\] of layer 1"):

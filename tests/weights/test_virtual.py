@@ -82,6 +82,8 @@ def test_messages():
         virtual_weights(layers, [("L0H0", "L1H4")], kind="k")
     with pytest.raises(InputError, match="upstream layer before"):
         virtual_weights(layers, [("L1H0", "L0H0")], kind="k")
+    with pytest.raises(InputError, match="once each"):  # the last would be taken, unsaid
+        virtual_weights([*layers, layers[0]], [("L0H0", "L1H0")], kind="k")
     with pytest.raises(InputError, match="at least one pair"):
         virtual_weights(layers, [], kind="k")
 

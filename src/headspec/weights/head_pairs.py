@@ -20,12 +20,21 @@ CompositionKind = Literal["q", "k", "v"]
 
 
 def as_layers(weights: HeadWeights | Sequence[HeadWeights]) -> list[HeadWeights]:
-    """One layer or several as a list, with keys and values for every query head.
+    """One layer or several of a checkpoint, with keys and values for every query head.
 
     Raises:
-        InputError: no layer, or layers of different shapes.
+        InputError: no layer, layers of different shapes, a layer twice, or several steps.
     """
-    return [layer.expand_kv() for layer in circuit_factors.as_layers(weights)]
+    layers = circuit_factors.as_layers(weights)
+    places = [w.layer for w in layers]
+    if len(set(places)) < len(places) or len({(w.model, w.step) for w in layers}) > 1:
+        raise InputError(
+            expected="layers of one checkpoint, once each",
+            got=f"layers {places} of steps {[w.step for w in layers]}",
+            fix="Call it for each step; say where hand-made weights stand with "
+            "HeadWeights(layer=...).",
+        )
+    return [layer.expand_kv() for layer in layers]
 
 
 def heads_of(layers: Sequence[HeadWeights]) -> tuple[Head, ...]:

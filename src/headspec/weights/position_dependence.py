@@ -101,6 +101,8 @@ def position_share(
     rotated whole. Over a context's offsets slow planes count as constant too.
 
     A share means something beside `null_mean`, which grows with the base and the unrotated part.
+    Gains of QK-norm that differ between planes are in the share and not in the null: they move the
+    one and not the other.
 
     **What it does not show.** How attention depends on position on real text: rotated planes that
     queries and keys hardly use do nothing, and the softmax weighs the largest scores.
