@@ -34,9 +34,9 @@ def pool_models(
     In each model the curves of a statistic (its layers, heads) are averaged in Fisher's
     z = atanh r. The models' z are pooled by random effects (DerSimonian and Laird 1986), each with
     the variance that its own surrogates give, and turned back into r. The interval is that of
-    Hartung and Knapp (t with models - 1 degrees of freedom), never narrower than the variances
-    within models say (Roever et al. 2015): sizes that repeat one accident agree by themselves,
-    and an interval from their agreement alone would leave out zero three times in four.
+    Hartung and Knapp (t with models - 1 degrees of freedom), never narrower than the spread of
+    the surrogates' pooled z: sizes that repeat one accident agree by themselves, and an interval
+    from their agreement alone would leave out zero three times in four.
 
     p comes from the same computation on surrogates. They are drawn jointly: models on the same
     number of steps get the same random phases, since sizes trained alike repeat each other's
@@ -66,8 +66,7 @@ def pool_models(
 
     References:
         DerSimonian and Laird, Controlled Clinical Trials 7 (1986); Hartung and Knapp, Statistics
-        in Medicine 20 (2001); Roever, Knapp and Friede, BMC Medical Research Methodology 15
-        (2015); Prichard and Theiler, Physical Review Letters 73 (1994).
+        in Medicine 20 (2001); Prichard and Theiler, Physical Review Letters 73 (1994).
     """
     models = tuple(dict.fromkeys(str(group.model) for group in found.groups))
     if found.null == "circular_shift":
@@ -155,7 +154,7 @@ def _pooled(
         value, tau2 = _random_effects(z, variance)
         draws, _ = _random_effects(null, variance[..., None])
         if not at:
-            first = _described(z, variance, value, tau2, level)
+            first = _described(z, variance, value, tau2, draws.std(axis=1, ddof=1), level)
         sign = np.sign(np.arctanh(first["value"].clip(-_LARGEST, _LARGEST)))
         least = np.nan_to_num(value * sign, nan=-1.0)
         reached = (np.abs(draws) >= least[:, None] - 1e-12).sum(axis=1)
@@ -215,7 +214,12 @@ def _random_effects(z: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _described(
-    z: np.ndarray, variance: np.ndarray, value: np.ndarray, tau2: np.ndarray, level: float
+    z: np.ndarray,
+    variance: np.ndarray,
+    value: np.ndarray,
+    tau2: np.ndarray,
+    joint: np.ndarray,
+    level: float,
 ) -> dict[str, np.ndarray]:
     """Effect with its interval, and how many models say the same."""
     there = np.isfinite(z) & (variance > 0)
@@ -224,12 +228,8 @@ def _described(
     with np.errstate(invalid="ignore", divide="ignore"):
         gap = np.where(there, z - value[:, None], 0.0)
         error = np.sqrt((weight * gap**2).sum(1) / np.maximum(n - 1, 1) / weight.sum(1))
-        alone = np.sqrt(1 / weight.sum(1))
-        half = np.where(
-            n > 1,
-            student.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * np.maximum(error, alone),
-            norm.ppf((1 + level) / 2) * alone,
-        )
+        spread = student.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * np.where(n > 1, error, 0.0)
+        half = np.maximum(spread, norm.ppf((1 + level) / 2) * joint)
         same = (there & (np.sign(z) == np.sign(value)[:, None])).sum(1) / n
     return {
         "value": np.tanh(value),
