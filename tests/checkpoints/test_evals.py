@@ -166,6 +166,12 @@ def test_chance_levels():
     assert chance_level("lambada_openai") == 0
     assert math.isnan(chance_level("lambada_openai", "ppl"))
     assert math.isnan(chance_level("unheard_of"))
+    assert chance_level("mmlu_abstract_algebra") == 0.25
+    assert math.isnan(chance_level("mmlu_pro_law"))  # ten choices, not MMLU's four
+    fifths, halves = ("mathqa", "commonsense_qa"), ("wsc273", "boolq", "copa", "piqa", "winogrande")
+    quarters = ("hellaswag", "race", "sciq", "arc_easy", "openbookqa", "logiqa", "swag")
+    for tasks, chance in ((fifths, 0.2), (halves, 0.5), (quarters, 0.25), (("anli_r1",), 1 / 3)):
+        assert [chance_level(task) for task in tasks] == [chance] * len(tasks)
     with pytest.raises(TypeError):
         CHANCE["piqa"] = 0.1  # pyright: ignore[reportIndexIssue]
 

@@ -18,10 +18,16 @@ CHANCE: MappingProxyType[str, float] = MappingProxyType(
         "sciq": 1 / 4,  # one answer and three distractors (Welbl et al. 2017)
         "logiqa": 1 / 4,  # four choices (Liu et al. 2020)
         "hendrycksTest-*": 1 / 4,  # MMLU, four choices (Hendrycks et al. 2021)
+        "mmlu_pro*": math.nan,  # up to ten choices, fewer in some questions (Wang et al. 2024)
         "mmlu*": 1 / 4,
         "hellaswag": 1 / 4,  # four endings (Zellers et al. 2019)
         "openbookqa": 1 / 4,  # four choices (Mihaylov et al. 2018)
         "commonsense_qa": 1 / 5,  # five choices (Talmor et al. 2019)
+        "mathqa": 1 / 5,  # five options (Amini et al. 2019)
+        "race": 1 / 4,  # four options (Lai et al. 2017)
+        "social_iqa": 1 / 3,  # three answers (Sap et al. 2019)
+        "anli_r*": 1 / 3,  # entailed, neutral or contradicted (Nie et al. 2020)
+        "wic": 1 / 2,  # the same sense or not (SuperGLUE)
         "boolq": 1 / 2,  # yes or no (Clark et al. 2019)
         "rte": 1 / 2,  # entailed or not (SuperGLUE)
         "copa": 1 / 2,  # two alternatives (Roemmele et al. 2011)
@@ -30,7 +36,7 @@ CHANCE: MappingProxyType[str, float] = MappingProxyType(
         "crows_pairs*": 1 / 2,  # the stereotyped of two sentences (Nangia et al. 2020)
     }
 )
-"""Accuracy of guessing, by pattern of the task's name."""
+"""Accuracy of guessing, by pattern of the task's name; of several that fit, the first."""
 
 _ACCURACIES = ("acc", "acc_norm", "acc_bytes", "pct_stereotype")
 
