@@ -52,7 +52,9 @@ def _rates(links: pd.DataFrame, alpha: float, how: str) -> str:
     )
     needed = _needed(links)
     if np.isfinite(needed):
-        sentence += f" 90 % of the null lies within ±{needed:.2f}, and no link may hang on one rise."
+        sentence += (
+            f" 90 % of the null lies within ±{needed:.2f}, and no link may hang on one rise."
+        )
     least = float(links["least_p"].to_numpy(float).min())
     if tested and least * tested > alpha * max(passed, 1):
         sentence += (
