@@ -93,7 +93,8 @@ def plot_size_forest(
         alt=_alt(chosen, alpha=alpha),
         note="Marks: r of rates in each model, before 90 % of its null (grey). Diamonds: pooled "
         "over models, from end to end of the interval; beside each row its value, q, and in how "
-        f"many models r has its sign. {_which(chosen, n_all, alpha=alpha)}",
+        "many models r has its sign. However large r is, q is not small where one stretch of "
+        f"training alone makes it. {_which(chosen, n_all, alpha=alpha)}",
     )
     draw_rows(figure, len(chosen), labels)
     meta: Any = figure.layout["meta"]
