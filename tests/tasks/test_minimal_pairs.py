@@ -117,6 +117,25 @@ def test_sentence_scores_are_those_of_hugging_face(kind):
     assert "2 pairs differ in their number of tokens" in found.summary()
 
 
+def test_differences_of_rounding_are_ties():
+    """A float32 sum of -100 nats is good to 1e-5: less than that is no preference."""
+    bad = np.array([-100.00001, -99.99999, -100.001])
+    found = MinimalPairScores(
+        "ties",
+        ("",) * 3,
+        log_prob_good=np.full(3, -100.0),
+        log_prob_bad=bad,
+        n_good=np.full(3, 9),
+        n_bad=np.full(3, 9),
+        model="",
+        step=None,
+        processing="none",
+    )
+    assert np.sign(-100.0 - bad).tolist() == [1, -1, 1]  # negative control
+    assert found.acc.tolist() == found.acc_norm.tolist() == [0.5, 0.5, 1]
+    assert found.margin.tolist()[:2] == [0, 0]
+
+
 def test_length_decides_where_it_should_not():
     """Five tokens of 2 nats against two of 3: the sum prefers the short one, the mean does not."""
     found = MinimalPairScores(
