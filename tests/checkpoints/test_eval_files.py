@@ -184,10 +184,12 @@ def test_results_of_today(tmp_path):
 def test_groups_have_no_shots(tmp_path):
     written = today(args="pretrained=EleutherAI/pythia-70m,revision=step8")
     written["n-shot"] |= {"mmlu": "N/A", "gsm8k": "5"}
+    written["results"]["piqa"]["acc_stderr,none"] = -1  # of a metric without one
     path = tmp_path / "results_2025-11-01T10-00-00.json"
     path.write_text(json.dumps(written))
     frame = load_lm_eval(path).set_index("metric")
     assert frame["shots"].isna()["mmlu.acc"]
+    assert math.isnan(frame["se"]["piqa.acc"])
     assert frame["shots"]["gsm8k.exact_match,strict-match"] == 5
 
 

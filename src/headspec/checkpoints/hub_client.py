@@ -205,6 +205,8 @@ def _raise_explained(error: Exception, what: str) -> NoReturn:
     elif status == 429:
         got = f"too many requests ({status}); wait {_retry_after(error)}"
         fix = "Wait and run again: what was read is cached. A token raises the limit."
+    elif status in (404, 410):
+        got, fix = f"nothing there ({status})", "Check the address."
     elif status is not None:
         got, fix = f"HTTP status {status}", "Try again later; what was read so far is cached."
     elif isinstance(error, HTTPError | ConnectionError):
