@@ -89,3 +89,14 @@ def test_something_to_measure_with_names_of_its_own():
         CapabilityMeasure()
     with pytest.raises(InputError, match="each with a name of its own"):
         CapabilityMeasure(tasks=(task,), texts={task.name: "a"})
+
+
+def test_the_contrast_asked_for_is_passed_on():
+    """At step 0 the sum over whole answers prefers the shorter one on every prompt."""
+    task = hs.build_task("decimal_comparison", n=20, wording="micro")
+    checkpoint = hs.open_suite("micro-small").checkpoint(0)
+    shares = [
+        CapabilityMeasure(tasks=(task,), contrast=contrast)(checkpoint).set_index("measure")
+        for contrast in ("whole", "first_token")
+    ]
+    assert [frame.loc["preference", "value"] == 1 for frame in shares] == [True, False]
