@@ -18,7 +18,7 @@ import headspec as hs
 from headspec.checkpoints.micro import SIZES
 from headspec.studies import weight_capabilities as abilities
 from headspec.studies.capability_words import describe_capabilities
-from headspec.studies.weight_findings import describe_links
+from headspec.studies.weight_findings import conclude_links, describe_links, shorten
 from headspec.studies.weight_links import link_weights
 from headspec.studies.weight_steps import choose_common_steps, matrix_bytes, suite_names
 from headspec.studies.weight_sweep import measure_weights
@@ -26,8 +26,6 @@ from headspec.studies.weight_verdicts import judge_links
 
 LOSS = "prose_log_prob"
 SHOWN = ("q.stable_rank", "mlp_out.alpha", "o.path_length", "qk.silhouette_excess")
-
-
 TABLES = {
     "pooled_overall": "Pooled over sizes",
     "control": "What the tests can see: perfect links",
@@ -60,6 +58,7 @@ def main(
         "emergence": abilities.emergence_table(curves, tracked),
     }
     findings, hypotheses = describe_capabilities(results["emergence"]), []
+    lead = "When each capability leaves chance, when it rises most, and whether it declines."
     suites = {name: hs.open_suite(name) for name in names}
     steps, words = {}, []
     for name, opened in suites.items():
@@ -82,15 +81,14 @@ def main(
             seed=seed,
         )
         results |= found.frames()
-        findings = describe_links(found) + findings + words
+        lead, findings = conclude_links(found), describe_links(found) + findings + words
         hypotheses = list(judge_links(found))
     for name, result in results.items():
         hs.results.save(result, out / f"{name}.parquet", provenance=provenance)
     figures, sections = draw(results, names)
     content: dict[str, Any] = {
         "title": "Weight statistics and capabilities: " + (", ".join(names) or "Pythia"),
-        "lead": "Whether any statistic of the weights changes when a capability does, more than "
-        "curves of training do anyway.",
+        "lead": lead,
         "findings": findings,
         "hypotheses": hypotheses,
         "sections": sections,
@@ -98,7 +96,7 @@ def main(
     }
     page = hs.write_report(out / "report.html", **content)
     hs.save_figures(figures, out / "figures", formats=("html", "png") if png else ("html",))
-    print("\n".join(f"- {sentence}" for sentence in findings))
+    print("\n".join([lead, *(f"- {sentence}" for sentence in findings)]))
     for one in hypotheses:
         print(f"{one.verdict.upper()}: {one.hypothesis} {one.evidence}")
     print(f"Report: {page}")
@@ -133,8 +131,11 @@ def section(
     title: str, figures: dict[str, Any], results: dict[str, pd.DataFrame], named: dict[str, str]
 ):
     """A section with these figures and tables."""
-    shown = {key: results[key].dropna(axis=1, how="all") for key in named if key in results}
-    tables = [hs.ReportTable(frame, named[key]) for key, frame in shown.items()]
+    shown = {key: shorten(results[key]) for key in named if key in results}
+    tables = [
+        hs.ReportTable(rows, named[key], f"{len(rows)} of {len(results[key])} rows: {key}.parquet.")
+        for key, rows in shown.items()
+    ]
     return hs.ReportSection(
         title, figures=[hs.ReportFigure(f) for f in figures.values()], tables=tables
     )

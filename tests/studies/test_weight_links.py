@@ -8,7 +8,7 @@ from scipy.stats import pearsonr
 from headspec.results import tidy
 from headspec.studies.weight_capabilities import Tracked, emergence_table
 from headspec.studies.weight_curves import CLUSTER_METRIC
-from headspec.studies.weight_findings import describe_links
+from headspec.studies.weight_findings import conclude_links, describe_links, shorten
 from headspec.studies.weight_links import link_weights, with_raw_tests
 from headspec.studies.weight_turns import turns_near_emergence
 from headspec.studies.weight_verdicts import judge_links
@@ -86,7 +86,7 @@ def test_its_verdicts(planted):
     assert moves.verdict == "supported"
     assert moves.evidence.startswith("1 of 8 links pass")
     assert sizes.verdict == "supported"
-    assert sizes.evidence.startswith("1 of 8 pairs pass in each of 3 sizes")
+    assert sizes.evidence.startswith("1 of 8 pairs pass in each of 3 sizes with one sign")
     assert clusters.verdict != "supported"
 
 
@@ -108,6 +108,36 @@ def test_no_link_is_a_negative_result_only_if_one_could_have_been_seen(independe
     unseen = judge_links(type(independent)(**{**vars(independent), "control": blind}))
     assert [unseen[i].verdict for i in (0, 1, 3)] == ["not decided"] * 3
     assert "not even a perfect link could be seen" in unseen[3].evidence
+
+
+def test_a_pair_that_one_size_lacks_or_turns_round_does_not_hold_in_all_sizes(planted):
+    stable = (planted.overall["metric"] == "all.stable_rank") & (planted.overall["q"] <= 0.05)
+    small = stable & (planted.overall["model"] == "small")
+    lacking = planted.overall.assign(value=planted.overall["value"].mask(small))
+    turned = planted.overall.assign(value=planted.overall["value"].where(~small, 0.9))
+    pooled = planted.pooled_overall.assign(n_models=2)
+    for changed in (lacking, turned):
+        tables = vars(planted) | {"overall": changed, "pooled_overall": pooled}
+        assert judge_links(type(planted)(**tables))[1].verdict == "not supported"
+
+
+def test_the_answer_says_what_was_found_or_could_have_been(planted, independent):
+    assert conclude_links(planted).startswith("1 of 8 pairs of a weight statistic and a capability")
+    none = conclude_links(independent)
+    assert none.startswith("No statistic of the weights was found")
+    assert "For 2 of 2 capabilities" in none
+    blind = independent.control.assign(seen=False)
+    unseen = conclude_links(type(independent)(**{**vars(independent), "control": blind}))
+    assert "nothing is decided" in unseen
+
+
+def test_tables_of_a_page_are_short_and_name_the_capability_first(planted):
+    shown = shorten(planted.links, most=5)
+    assert list(shown)[:4] == ["model", "capability", "metric", "value"]
+    assert len(shown) == 5
+    assert shown["q"].is_monotonic_increasing
+    assert not {"seed", "head", "lag"} & set(shown)
+    assert len(shorten(planted.control)) == len(planted.control)
 
 
 def test_sentences_count_everything_that_was_tried(planted, independent):

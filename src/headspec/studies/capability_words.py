@@ -48,7 +48,7 @@ _COMPARISONS = {
     "late_onset": "moves earlier, and not measurably less abruptly",
     "sharper": "is not shown to begin earlier, and takes longer",
     "shared": "moves neither earlier nor less abruptly",
-    "undecided": "cannot be compared, one of the two does not leave chance in the run",
+    "undecided": "cannot be compared: one of the two does not begin at chance and leave it",
 }
 
 _STATES = {

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from headspec.studies.weight_curves import CLUSTER_METRIC
-from headspec.studies.weight_links import WeightLinks, count_tests
+from headspec.studies.weight_links import WeightLinks, count_seen, count_tests
 
 _MOST = 4
 
@@ -31,6 +31,54 @@ def describe_links(found: WeightLinks, *, alpha: float = 0.05) -> list[str]:
     if found.pooled is not None:
         sentences.append(_pooled(found.pooled, alpha, "of each matrix"))
     return [*sentences, *_clusters(found, alpha)]
+
+
+def conclude_links(found: WeightLinks, *, alpha: float = 0.05) -> str:
+    """The answer in two sentences, from the family that decides and what it could have seen.
+
+    Args:
+        found: of `link_weights`.
+        alpha: false discovery rate to accept.
+    """
+    main = found.overall if found.pooled_overall is None else found.pooled_overall
+    tested, passed = count_tests(main, alpha)
+    seen, asked = count_seen(found)
+    where = "in this model" if found.pooled_overall is None else "over all sizes"
+    if passed:
+        return (
+            f"{passed} of {tested} pairs of a weight statistic and a capability change together "
+            f"{where}, more than curves of training do anyway. That says nothing of cause."
+        )
+    answer = (
+        f"No statistic of the weights was found to change when a capability does, {where}, more "
+        f"than curves of training do anyway (0 of {tested} pairs)."
+    )
+    if not seen:
+        return f"{answer} These tests could not have found any: nothing is decided."
+    rest = "" if seen == asked else " About the others nothing is decided."
+    return (
+        f"{answer} For {seen} of {asked} capabilities a statistic with the very same course would "
+        f"have been found.{rest}"
+    )
+
+
+def shorten(table: pd.DataFrame, *, most: int = 24) -> pd.DataFrame:
+    """A table as a page shows it: the smallest q first, what is the same in all rows left out.
+
+    Args:
+        table: of `WeightLinks`, or of `emergence_table`.
+        most: rows to keep of a table with q; others are kept whole.
+    """
+    if "q" in table:
+        table = table.sort_values(by=["q", "p"], kind="stable").head(most)
+    n_different = table.nunique(dropna=False).to_dict()
+    first = [name for name in ("model", "capability") if table[name].notna().any()]
+    if "status" not in table and n_different["metric"] > 1:  # else the capability's name again
+        first.append("metric")
+    left_out = {"metric", "seed", *first} | {x for x, n in n_different.items() if n == 1}
+    left_out -= {"value", "p", "q"}
+    names = [*first, *(str(name) for name in table if name not in left_out)]
+    return table.reset_index(drop=True).reindex(columns=names)
 
 
 def _raw(links: pd.DataFrame, alpha: float) -> str:

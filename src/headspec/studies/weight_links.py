@@ -143,6 +143,13 @@ def count_tests(table: pd.DataFrame, alpha: float) -> tuple[int, int]:
     return int(np.isfinite(p).sum()), int((q <= alpha).sum())
 
 
+def count_seen(found: WeightLinks) -> tuple[int, int]:
+    """For how many capabilities the family that decides would see a perfect link, of how many."""
+    is_pooled = found.control["model"].isna().to_numpy(bool)
+    seen = found.control["seen"].to_numpy(bool)[is_pooled == (found.pooled_overall is not None)]
+    return int(seen.sum()), len(seen)
+
+
 def _seen(control: pd.DataFrame, family: pd.DataFrame, alpha: float) -> pd.DataFrame:
     """Whether one more test with such a p would pass beside those of the family."""
     tests, passed = count_tests(family, alpha)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from headspec.studies.hypotheses import HypothesisVerdict, Verdict
 from headspec.studies.weight_curves import CLUSTER_METRIC
-from headspec.studies.weight_links import WeightLinks, count_tests
+from headspec.studies.weight_links import WeightLinks, count_seen, count_tests
 
 
 def judge_links(found: WeightLinks, *, alpha: float = 0.05) -> tuple[HypothesisVerdict, ...]:
@@ -39,30 +39,20 @@ _INFLECTIONS = "Inflections of weight statistics coincide with the emergence of 
 _CLUSTERS = "Clusters of heads emerge when capabilities do."
 
 
-def _control(found: WeightLinks) -> tuple[pd.DataFrame, bool]:
-    """The rows of the family that decides, and whether it could have seen half of the links."""
-    is_pooled = found.control["model"].isna().to_numpy(bool)
-    rows = found.control.loc[is_pooled == (found.pooled_overall is not None)]
-    return rows, bool(rows["seen"].to_numpy(bool).mean() >= 0.5)
-
-
-def _seen(found: WeightLinks) -> str:
-    rows, _ = _control(found)
-    n_seen = int(rows["seen"].to_numpy(bool).sum())
-    return f"a perfect link would have been seen for {n_seen} of {len(rows)}"
-
-
 def _moves(main: pd.DataFrame, found: WeightLinks, alpha: float) -> HypothesisVerdict:
     tested, passed = count_tests(main, alpha)
     verdict = _verdict(passed, found)
-    evidence = f"{passed} of {tested} links pass; {_seen(found)} capabilities."
+    seen, asked = count_seen(found)
+    evidence = f"{passed} of {tested} links pass; "
+    evidence += f"a perfect link would have been seen for {seen} of {asked} capabilities."
     return HypothesisVerdict(_MOVES, verdict, evidence)
 
 
 def _verdict(passed: int, found: WeightLinks) -> Verdict:
     if passed:
         return "supported"
-    return "not supported" if _control(found)[1] else "not decided"
+    seen, asked = count_seen(found)
+    return "not supported" if 2 * seen >= asked else "not decided"
 
 
 def _all_sizes(found: WeightLinks, alpha: float) -> HypothesisVerdict:
@@ -71,19 +61,22 @@ def _all_sizes(found: WeightLinks, alpha: float) -> HypothesisVerdict:
     n_models = len(each["model"].unique())
     pairs = each.groupby(["metric", "capability"])
     signs, passing = (np.asarray(pairs[key].mean(), dtype=float) for key in ("positive", "passed"))
-    everywhere, same = int((passing == 1).sum()), float(np.isin(signs, (0, 1)).mean())
+    in_all = np.asarray(pairs["model"].nunique() == n_models)
+    alike = np.isin(signs, (0, 1)) & in_all
+    everywhere, same = int((alike & (passing == 1)).sum()), alike.sum() / max(in_all.sum(), 1)
     pooled, passed = found.pooled_overall, 0
     if pooled is not None:
-        passed = count_tests(pooled.loc[pooled["sign_consistency"] == 1], alpha)[1]
+        one_sign = (pooled["sign_consistency"] == 1) & (pooled["n_models"] == n_models)
+        passed = count_tests(pooled.loc[one_sign], alpha)[1]
     verdict = _verdict(everywhere, found)
     if passed and not everywhere:
         verdict = "not decided"
     return HypothesisVerdict(
         _SIZES,
         verdict,
-        f"{everywhere} of {len(signs)} pairs pass in each of {n_models} sizes, {passed} pooled and "
-        f"with one sign. The sign is the same in all sizes for {same:.0%} of the pairs; by chance "
-        f"for {0.5 ** (n_models - 1):.0%}, were the sizes independent.",
+        f"{everywhere} of {in_all.sum()} pairs pass in each of {n_models} sizes with one sign, "
+        f"{passed} pooled and with one sign. The sign is the same in all sizes for {same:.0%} of "
+        f"the pairs; by chance for {0.5 ** (n_models - 1):.0%}, were the sizes independent.",
     )
 
 
@@ -109,8 +102,10 @@ def _clusters(main: pd.DataFrame, found: WeightLinks, alpha: float) -> Hypothesi
         return HypothesisVerdict(_CLUSTERS, "not decided", "Clusters were not measured.")
     passed = count_tests(rows.loc[rows["value"] > 0], alpha)[1]
     best = rows.loc[rows["value"].idxmax()]
-    control = _control(found)[0]
-    seen = control.loc[control["capability"] == best["capability"], "seen"].to_numpy(bool).all()
+    control = found.control.loc[found.control["capability"] == best["capability"]]
+    is_pooled = control["model"].isna().to_numpy(bool)
+    decides = is_pooled == (found.pooled_overall is not None)
+    seen = bool(control["seen"].to_numpy(bool)[decides].all())
     verdict: Verdict = "supported" if passed else "not supported" if seen else "not decided"
     evidence = (
         f"{passed} of {len(rows)} capabilities rise when heads become more clustered; closest is "
