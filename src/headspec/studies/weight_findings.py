@@ -72,7 +72,7 @@ def shorten(table: pd.DataFrame, *, most: int = 24) -> pd.DataFrame:
     if "q" in table:
         table = table.sort_values(by=["q", "p"], kind="stable").head(most)
     n_different = table.nunique(dropna=False).to_dict()
-    first = [name for name in ("model", "capability") if table[name].notna().any()]
+    first = [name for name in ("model", "capability") if len(table[name].dropna())]
     if "status" not in table and n_different["metric"] > 1:  # else the capability's name again
         first.append("metric")
     left_out = {"metric", "seed", *first} | {x for x, n in n_different.items() if n == 1}
