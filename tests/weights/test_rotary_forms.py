@@ -1,5 +1,7 @@
 """QK forms under rotary embeddings: at an offset, averaged, and what no offset moves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,6 +109,36 @@ def test_random_heads_have_the_share_of_the_null(pairing, offsets):
     np.testing.assert_allclose(found.share.mean(), found.null_mean[0], atol=0.01)
     if offsets is None:
         assert found.null_mean[0] == 2 / 8
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("offsets", [None, range(30), (5,)])
+@pytest.mark.parametrize("own", [False, True])
+def test_the_null_knows_of_gains(pairing, offsets, own):
+    """Gains of slow planes raise share and null alike; a null without them is far off."""
+    generator = torch.Generator().manual_seed(3)
+    q_norm, k_norm = (torch.rand(n, 8, generator=generator) ** 3 * 4 for n in (4, 2))
+    if not own:
+        q_norm, k_norm = q_norm[0], k_norm[0]
+    rotary = Rotary(6, 50.0, pairing)
+    gains = {"q_norm": q_norm, "k_norm": k_norm}
+    drawn = [random_heads(4, 400, 8, kv=2, seed=seed, rotary=rotary, **gains) for seed in range(20)]
+    found = hs.position_share(drawn, offsets=offsets)
+    assert len(set(found.null_mean[0].round(9))) == (4 if own and offsets != (5,) else 1)
+    np.testing.assert_allclose(found.share.mean(0), found.null_mean[0], atol=0.01)
+    plain = hs.position_share(random_heads(4, 40, 8, kv=2, rotary=rotary), offsets=offsets)
+    if offsets != (5,):
+        assert np.abs(found.share.mean(0) - plain.null_mean).max() > 0.05
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e100, 1e150])
+def test_the_share_has_no_scale(scale):
+    w = random_heads(3, 10, 6, rotary=Rotary(4), dtype=torch.float64)
+    expected = hs.position_share(w, offsets=range(9))
+    larger = replace(w, W_Q=w.W_Q * scale, W_K=w.W_K * scale)
+    np.testing.assert_allclose(
+        hs.position_share(larger, offsets=range(9)).share, expected.share, rtol=1e-12
+    )
 
 
 def test_offsets_change_nothing_without_rotary_embeddings():

@@ -24,7 +24,7 @@ def qk_factors(
     """A and B of W_QK = A B^T: W_Q and W_K with the gains of QK-norm, W_Q turned by the offset."""
     left = _with_bias(weights.W_Q, weights.b_Q, biases, dtype)
     right = _with_bias(weights.W_K, weights.b_K, biases, dtype)
-    left, right = _with_gain(left, weights.q_norm), _with_gain(right, weights.k_norm)
+    left, right = with_gain(left, weights.q_norm), with_gain(right, weights.k_norm)
     _check_finite(weights, "QK", left, right)
     return query_factor(left, weights.rotary, offset, frequencies), right
 
@@ -74,7 +74,10 @@ def _with_bias(matrix: Tensor, bias: Tensor | None, biases: bool, dtype: torch.d
     return torch.cat([matrix, row], dim=1)
 
 
-def _with_gain(matrix: Tensor, gain: Tensor | None) -> Tensor:
+def with_gain(
+    matrix: Float[Tensor, "head d_in d_head"], gain: Tensor | None
+) -> Float[Tensor, "head d_in d_head"]:
+    """The matrix with its columns times the gains, `d_head` or one row a head; None: as it is."""
     if gain is None:
         return matrix
     gain = gain.detach().to(matrix)

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headspec.head_tensors import HeadWeights
+from headspec.head_tensors import HeadWeights, Rotary
 from headspec.results import tidy
-from headspec.weights.circuit_factors import as_layers, qk_factors
+from headspec.weights.circuit_factors import as_layers, qk_factors, with_gain
 from headspec.weights.rotary_forms import as_offset, mean_square, query_factor
 
 
@@ -24,8 +24,9 @@ class PositionShare:
     Attributes:
         share: squared Frobenius norm of the mean form over the mean squared norm of the forms,
             0 to 1, `layer head`, or `head` for one layer; nan for a head of zeros.
-        null_mean: the share that is expected of random weights (independent, all directions alike):
-            the mean over dimensions of |mean of exp(i frequency offset)|^2, 1 for unrotated ones.
+        null_mean: the share that is expected of random weights (independent, all directions alike)
+            under the head's QK-norm gains: without gains the mean over dimensions of
+            |mean of exp(i frequency offset)|^2, 1 for unrotated ones.
         offsets: the offsets averaged over; None for ever more of them.
         layers, steps, model, processing: as in the weights.
     """
@@ -100,9 +101,10 @@ def position_share(
     (`offsets=None`) the mean keeps the unrotated dimensions alone, so it is 0 for a head that is
     rotated whole. Over a context's offsets slow planes count as constant too.
 
-    A share means something beside `null_mean`, which grows with the base and the unrotated part.
-    Gains of QK-norm that differ between planes are in the share and not in the null: they move the
-    one and not the other.
+    A share means something beside `null_mean`, which grows with the base, the unrotated part and
+    the QK-norm gains g of slow planes. It is the ratio of what both squared norms are expected to
+    be with independent Gaussian weights: ||diag(g_Q) R diag(g_K)||^2 with R the mean of R(t), over
+    the mean of ||diag(g_Q) R(t) diag(g_K)||^2.
 
     **What it does not show.** How attention depends on position on real text: rotated planes that
     queries and keys hardly use do nothing, and the softmax weighs the largest scores.
@@ -135,15 +137,9 @@ def position_share(
     for layer in layers:
         left, right = qk_factors(layer, biases=biases, dtype=torch.float64)
         right = right.repeat_interleave(layer.group_size, 0)
-        mean, _ = qk_factors(
-            layer, offset=places, biases=biases, frequencies=frequencies, dtype=torch.float64
-        )
-        constant = mean_square(mean, right, None, None)
-        whole = mean_square(left, right, layer.rotary, places, frequencies)
-        shares.append((constant / whole).clamp(max=1).cpu().numpy())
-        unit = torch.eye(layer.d_head, dtype=torch.float64)[None]
-        turn = query_factor(unit, layer.rotary, places, frequencies)
-        nulls.append(np.full(layer.n_heads, float(turn.square().sum() / layer.d_head)))
+        turns = (layer.rotary, places, frequencies)
+        shares.append(_constant_share(left, right, *turns))
+        nulls.append(_null_share(layer, *turns))
     models, one = {w.model for w in layers}, isinstance(weights, HeadWeights)
     return PositionShare(
         share=shares[0] if one else np.stack(shares),
@@ -154,3 +150,42 @@ def position_share(
         model=models.pop() if len(models) == 1 else "",
         processing=",".join(dict.fromkeys(w.processing for w in layers)),
     )
+
+
+def _constant_share(
+    left: Float[Tensor, "head d_in d_head"],
+    right: Float[Tensor, "head d_in d_head"],
+    rotary: Rotary | None,
+    places: tuple[int, ...] | None,
+    frequencies: Float[Tensor, " pair"] | None,
+) -> Float[np.ndarray, " head"]:
+    """||M||^2 / mean ||M(t)||^2 of M(t) = left R(t) right^T; nan where a factor is zero."""
+    # Squares of squares of weights leave float64 where the weights themselves do not.
+    left, right = (part / _largest(part) for part in (left, right))
+    mean = query_factor(left, rotary, places, frequencies)
+    constant = mean_square(mean, right, None, None)
+    whole = mean_square(left, right, rotary, places, frequencies)
+    return (constant / whole).clamp(max=1).cpu().numpy()
+
+
+def _null_share(
+    layer: HeadWeights,
+    rotary: Rotary | None,
+    places: tuple[int, ...] | None,
+    frequencies: Float[Tensor, " pair"] | None,
+) -> Float[np.ndarray, " head"]:
+    """The share of diag(g_Q) R(t) diag(g_K), g the gains of QK-norm."""
+    unit = torch.eye(layer.d_head, dtype=torch.float64, device=layer.W_Q.device)[None]
+    if layer.q_norm is None and layer.k_norm is None:  # turns keep the norm
+        mean = query_factor(unit, rotary, places, frequencies)
+        return np.full(layer.n_heads, float(mean.square().sum() / layer.d_head))
+    left = with_gain(unit.repeat(layer.n_heads, 1, 1), layer.q_norm)
+    right = with_gain(unit.repeat(layer.n_kv_heads, 1, 1), layer.k_norm)
+    right = right.repeat_interleave(layer.group_size, 0)
+    return _constant_share(left, right, rotary, places, frequencies)
+
+
+def _largest(part: Tensor) -> Tensor:
+    """Largest absolute entry of each head, 1 for a head of zeros."""
+    size = part.abs().amax((1, 2), keepdim=True)
+    return torch.where(size > 0, size, torch.ones_like(size))
