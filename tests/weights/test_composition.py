@@ -232,6 +232,9 @@ def test_messages():
     for mixed in ([first, replace(first, step=8)], [first, replace(second, step=8)]):
         with pytest.raises(InputError, match=r"one checkpoint, once each; got layers .*None, 8"):
             composition_scores(mixed, replace(second, layer=2), kind="k")
+    for other in ({"step": 8}, {"model": "another"}):
+        with pytest.raises(InputError, match="heads of one checkpoint; got step"):
+            composition_scores(first, replace(second, **other), kind="k")
     broken = replace(second, W_K=second.W_K.clone())
     broken.W_K[1, 0, 0] = torch.nan
     with pytest.raises(InputError, match=r"heads \[1\] of layer 1"):

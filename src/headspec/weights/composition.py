@@ -74,8 +74,9 @@ def composition_scores(
         bfloat16 weights are computed in float32 or better. nan for a head of zeros.
 
     Raises:
-        InputError: an unknown choice, weights that are not finite, layers that do not fit or are
-            not in order, an offset under scaled rotary embeddings without `frequencies`.
+        InputError: an unknown choice, weights that are not finite, layers that do not fit, are not
+            in order or of two checkpoints, an offset under scaled rotary embeddings without
+            `frequencies`.
 
     References:
         Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".

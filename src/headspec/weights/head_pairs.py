@@ -50,9 +50,16 @@ def earlier_pairs(
     Heads of one layer read the same stream, in parallel-attention models too: they do not compose.
 
     Raises:
-        InputError: layers of different width, or not one pair in order.
+        InputError: layers of different width, of two checkpoints, or not one pair in order.
     """
     check_stream(upstream, downstream)
+    (model, step), (other, later) = ((w[0].model, w[0].step) for w in (upstream, downstream))
+    if (model, step) != (other, later):
+        raise InputError(
+            expected="upstream and downstream heads of one checkpoint",
+            got=f"step {step} of {model!r} and step {later} of {other!r}",
+            fix="Heads of two checkpoints do not compose; call it for each step.",
+        )
     first, second = ([w.layer for w in layers] for layers in (upstream, downstream))
     earlier = np.less.outer(first, second)
     if not earlier.any():
