@@ -112,10 +112,12 @@ def copying_scores(
     write back in the directions that it reads.
 
     **Null.** With a vocabulary: tokens paired at random, W_U P W_E with a random permutation P,
-    drawn by the matrix normal law with the mean and covariance of that (its limit for many
-    tokens). What tokens have in common, a mean embedding or unembedding, stays in the null: a head
-    that writes the same for every token can have a score of 1 without copying. Without: a random
-    rotation between what is written and read, exactly.
+    drawn by the matrix normal law with the mean and covariance of that, its limit for many tokens
+    (with 200 heavy-tailed ones its standard deviation is up to 17 % too large, with 512 it is .88
+    to 1.18 of the real one and p is off by at most .06). What tokens have in common, a mean
+    embedding or unembedding, stays in the null: a head that writes the same for every token can
+    have a score of 1 without copying. Without: a random rotation between what is written and read,
+    exactly.
 
     **What it does not show.** What the head attends to; whether copying goes through other heads
     (see `virtual_weights`); the layer norms' scales, and their gains unless `processing` says so.
