@@ -25,8 +25,8 @@ class WeightLinks:
     """What was correlated with what, and what is left after correction.
 
     Attributes:
-        overall: of `correlate_rates` on means over layers and matrices, the family that was fixed
-            first and is small enough to see something: one row a model, statistic and capability.
+        overall: of `correlate_rates` on means over layers and matrices, the family that decides,
+            since it is small enough to see something: one row a model, statistic and capability.
             `raw_p` is what a textbook gives for `raw_r`, `raw_q` the same adjusted: for
             comparison only.
         links: the same for every matrix, averaged over layers: a family of its own.
