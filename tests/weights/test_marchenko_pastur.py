@@ -187,3 +187,17 @@ def test_middle_and_top_of_the_same_draws(shape):
 def test_docstrings():
     assert doctest.testmod(module).failed == 0
     assert doctest.testmod(spectra).failed == 0
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e200])
+@pytest.mark.parametrize("sigma", [None, 1.0])
+def test_scale_changes_nothing_but_the_scale(scale, sigma):
+    """Squares of such values are 0 or infinite."""
+    values = np.linalg.svd(np.random.default_rng(0).standard_normal((20, 30)))[1]
+    values[0] *= 3
+    one = marchenko_pastur(values, (20, 30), sigma=sigma)
+    other = marchenko_pastur(values * scale, (20, 30), sigma=sigma and sigma * scale)
+    for name in ("n_spikes", "spike_variance", "bulk_ks"):
+        np.testing.assert_allclose(getattr(other, name), getattr(one, name), rtol=1e-9)
+    for name in ("sigma", "edge", "threshold", "detection_limit", "largest"):
+        np.testing.assert_allclose(getattr(other, name) / scale, getattr(one, name), rtol=1e-9)

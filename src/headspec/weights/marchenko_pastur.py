@@ -73,17 +73,22 @@ def marchenko_pastur(
     small, large = min(shape), max(shape)
     batch = values.shape[:-1]
     rows = np.sort(values.reshape(-1, small), axis=1)
+    # In powers of two of the largest, so that no square leaves float64; put back at the end.
+    unit = np.exp2(np.floor(np.log2(np.where(rows[:, -1] > 0, rows[:, -1], 1.0))))
+    rows = rows / unit[:, None]
     rows = np.where(rows > rows[:, -1:] * large * np.finfo(float).eps, rows, 0.0)
     ratio = spike_threshold(shape, level, estimated=sigma is None)
     if sigma is None:
         scale, spikes = _robust_sigma(rows, (large, small), ratio)
     else:
-        scale = np.full(len(rows), float(sigma))
+        scale = float(sigma) / unit
         spikes = (rows > ratio * scale[:, None]).sum(1)
     squares = rows**2
     outside = np.arange(small) >= small - spikes[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = (squares * outside).sum(1) / squares.sum(1)
+    bulk_ks = bulk_distance(squares, spikes, scale, (large, small))
+    scale = scale * unit
     columns = {
         "sigma": scale,
         "edge": scale * (np.sqrt(large) + np.sqrt(small)),
@@ -91,9 +96,9 @@ def marchenko_pastur(
         "threshold": scale * ratio,
         "n_spikes": spikes,
         "spike_variance": share,
-        "bulk_ks": bulk_distance(squares, spikes, scale, (large, small)),
+        "bulk_ks": bulk_ks,
         "detection_limit": scale * (large * small) ** 0.25,
-        "largest": rows[:, -1],
+        "largest": rows[:, -1] * unit,
     }
     shaped = {name: column.reshape(batch) for name, column in columns.items()}
     return MarchenkoPastur(**shaped, level=level, shape=(int(shape[0]), int(shape[1])))
