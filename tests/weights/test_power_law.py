@@ -3,6 +3,7 @@
 import doctest
 import warnings
 
+import jaxtyping
 import numpy as np
 import powerlaw
 import pytest
@@ -202,13 +203,15 @@ def test_too_few_and_equal_values_give_nan_with_the_reason():
         ([], {}, "at least one"),
         ([-1.0, 2.0], {}, r"Pass sigma\^2"),
         ([1.0, 2.0], {"xmin": 0}, "positive, finite xmin"),
+        ([1.0, 2.0], {"xmin": np.ones(3)}, r"one a spectrum: shape \[\]; got shape \[3\]"),
         ([1.0, 2.0], {"min_tail": 1}, "no exponent"),
         ([1.0, 2.0], {"null": "gaussian"}, "shape None"),
         ([1.0, 2.0], {"null": "gaussian", "shape": (3, 9)}, "smaller side is the 2"),
         ([1.0, 2.0], {"null": "gaussian", "shape": (2, 2), "xmin": 1}, "another scale"),
     ],
 )
-def test_what_cannot_be_fitted_is_an_error(values, options, match):
+def test_what_cannot_be_fitted_is_an_error(values, options, match, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # let wrong shapes through
     with pytest.raises(InputError, match=match):
         fit_power_law(np.array(values), **options)
 
@@ -323,3 +326,9 @@ def test_scan_leaves_its_input_alone():
 
 def test_docstrings():
     assert doctest.testmod(power_law).failed == 0
+
+
+def test_lists_are_arrays(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    rows = (1 - np.random.default_rng(0).random((2, 50))) ** (-1 / 1.5)
+    assert fit_power_law(rows.tolist()).alpha.tolist() == fit_power_law(rows).alpha.tolist()

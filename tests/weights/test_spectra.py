@@ -290,6 +290,7 @@ def test_nan_is_refused_and_named():
         (lambda: spectral_stats(torch.ones(2, 2), stats="rank"), "a tuple of statistics"),
         (lambda: spectral_stats(torch.ones(2, 2), stats=()), "a tuple of statistics"),
         (lambda: spectral_stats(torch.ones(2, 2), top_k=(0,)), "top_k of at least 1"),
+        (lambda: spectral_stats(torch.ones(2, 2), top_k=0), "top_k of at least 1"),
         (lambda: spectral_stats(torch.ones(2, 2), n_null=1), "n_null of at least 2"),
         (lambda: spectral_stats(singular_values=np.ones(2), n_null=9), "singular values alone"),
         (lambda: spectral_stats(singular_values=-np.ones(3)), "take the root first"),
@@ -398,3 +399,9 @@ def test_the_table_of_the_page():
 
 def test_examples_run():
     assert doctest.testmod(spectra).failed == 0
+
+
+def test_one_k_is_a_list_of_one():
+    one = spectral_stats(gaussian(5, 4), top_k=3)
+    assert one.top_k == (3,)
+    assert one.top_variance.tolist() == spectral_stats(gaussian(5, 4), top_k=(3,)).top_variance

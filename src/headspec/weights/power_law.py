@@ -87,6 +87,7 @@ def fit_power_law(
         (2.49, 1957, 0.0082)
     """
     _check_options(min_tail, n_bootstrap, null, n_null)
+    values = values if isinstance(values, Tensor) else np.asarray(values)
     ordered = _sorted_values(values)
     batch = tuple(values.shape[:-1])
     device = values.device if isinstance(values, Tensor) else torch.device("cpu")
@@ -222,7 +223,15 @@ def _sorted_values(values: Tensor | np.ndarray) -> Float[np.ndarray, "row n"]:
 def _given_xmin(
     xmin: float | int | np.ndarray, batch: tuple[int, ...]
 ) -> Float[np.ndarray, " row"]:
-    lower = np.broadcast_to(np.asarray(xmin, dtype=np.float64), batch).reshape(-1).copy()
+    given = np.asarray(xmin, dtype=np.float64)
+    try:
+        lower = np.broadcast_to(given, batch).reshape(-1).copy()
+    except ValueError as error:
+        raise InputError(
+            expected=f"one xmin, or one a spectrum: shape {list(batch)}",
+            got=f"shape {list(given.shape)}",
+            fix="The last axis of values is within a spectrum.",
+        ) from error
     if not (np.isfinite(lower) & (lower > 0)).all():
         raise InputError(
             expected="a positive, finite xmin",

@@ -25,7 +25,7 @@ def spectral_stats(
     matrix: Float[Tensor, "*batch rows cols"] | Sequence[Tensor] | None = None,
     *,
     stats: Collection[Statistic] | None = None,
-    top_k: Sequence[int] = (1, 10),
+    top_k: int | Sequence[int] = (1, 10),
     singular_values: Float[Tensor, "*batch rank"] | Float[np.ndarray, "*batch rank"] | None = None,
     n_null: int = 0,
     seed: int = 0,
@@ -46,7 +46,7 @@ def spectral_stats(
     Args:
         matrix: a matrix, a batch of them, or a sequence of matrices of any shapes.
         stats: which statistics, out of the fields of `SpectralStats`; None: all.
-        top_k: of `top_variance`; a k beyond the number of values gives 1.
+        top_k: of `top_variance`, one or several; a k beyond the number of values gives 1.
         singular_values: use these instead of computing the matrix's, in any order: from a
             circuit's decomposition, or from before. All of them: norms and ranks of the k largest
             are those of what is left. The matrix may be left out.
@@ -84,7 +84,7 @@ def spectral_stats(
     wanted = _wanted(stats)
     if n_null:
         wanted |= {"frobenius_norm"}
-    ks = tuple(int(k) for k in top_k)
+    ks = tuple(int(k) for k in np.atleast_1d(np.asarray(top_k)))
     if any(k < 1 for k in ks):
         raise InputError(expected="top_k of at least 1", got=f"{ks}", fix="Count from 1.")
     if singular_values is None and not isinstance(matrix, Tensor):
