@@ -161,6 +161,17 @@ def test_both_spellings_of_the_unembedding():
         embedding_names(PYTHIA_160M, both)
 
 
+def test_a_base_model_has_no_unembedding():
+    """Its tensors have no prefix; with one, a missing head is a missing shard."""
+    assert embedding_names(PYTHIA_160M, ["embed_in.weight"]) == {"embed": "embed_in.weight"}
+    model = tiny_model("gpt_neox")
+    base = model.base_model
+    found = embedding_matrices_from_tensors(config_dict(model), base.state_dict())
+    assert list(found) == ["embed"]
+    with pytest.raises(CheckpointError, match=r"a tensor called embed_out\.weight"):
+        embedding_names(PYTHIA_160M, ["gpt_neox.embed_in.weight"])
+
+
 def test_missing_tensors_are_named():
     model = tiny_model("qwen3")
     config, tensors = config_dict(model), dict(model.state_dict())

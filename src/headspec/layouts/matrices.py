@@ -112,7 +112,8 @@ def embedding_names(config: Mapping[str, Any], available: Collection[str]) -> di
         available: every tensor name of the checkpoint.
 
     Returns:
-        Role (of `EMBEDDINGS`) to name. A tied unembedding has the embedding's name.
+        Role (of `EMBEDDINGS`) to name. A tied unembedding has the embedding's name. Without
+        `"unembed"` for a base model (`GPTNeoXModel`, names without `"gpt_neox."`) that has none.
 
     Raises:
         CheckpointError: a tensor is missing, or several fit.
@@ -136,6 +137,9 @@ def embedding_names(config: Mapping[str, Any], available: Collection[str]) -> di
     for role, spellings in endings.items():
         spellings = (spellings,) if isinstance(spellings, str) else spellings
         first, *others = (f"{name}.weight" for name in spellings)
+        headless = role == "unembed" and names["embed"] == f"{endings['embed']}.weight"
+        if headless and not any(name in available for name in (first, *others)):
+            continue
         names[role] = find_tensor(first, available, *others)
     return names
 
@@ -151,7 +155,7 @@ def embedding_matrices_from_tensors(
 
     Returns:
         `"embed" [d_vocab d_model]`, `"unembed" [d_model d_vocab]` (where it is tied: the
-        embedding, transposed), and where there are such tables `"pos_embed" [n_positions
+        embedding, transposed; a base model without a head has none), and where there are such tables `"pos_embed" [n_positions
         d_model]` and `"token_type_embed" [n_types d_model]`.
 
     Raises:
