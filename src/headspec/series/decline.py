@@ -125,7 +125,9 @@ def decline_after_peak(
 
     What it does not show: why, or that the ability is lost: another measure of the same task can
     go on improving. It looks at the last step only; a dip that recovers is none. With few
-    checkpoints after the peak, a slow decline and wobble are hard to tell apart. Wobble is
+    checkpoints after the peak, a slow decline and wobble are hard to tell apart, and a fall from
+    one point to the next looks like wobble: with 10 points or fewer in all it is found in half of
+    curves at most, however large. Wobble is
     taken to be independent between checkpoints: where a good checkpoint is followed by good ones
     (correlation .5, twice as wide as the standard errors) 15 % of level curves "decline" at .05.
 
