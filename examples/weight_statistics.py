@@ -133,7 +133,7 @@ def section(
     """A section with these figures and tables."""
     shown = {key: shorten(results[key]) for key in named if key in results}
     tables = [
-        hs.ReportTable(rows, named[key], f"{len(rows)} rows of {len(results[key])} in {key}.parquet.")
+        hs.ReportTable(rows, named[key], f"{len(rows)} of {len(results[key])} in {key}.parquet.")
         for key, rows in shown.items()
     ]
     return hs.ReportSection(
