@@ -12,6 +12,7 @@ from headspec.checkpoints import micro
 from headspec.checkpoints.micro_capabilities import answer_scores
 from headspec.checkpoints.micro_tasks import Example
 from headspec.errors import InputError
+from headspec.tasks import scored_tokens, task_scores
 from headspec.tasks.prompts import Task
 from headspec.tasks.task_scores import score_task
 
@@ -120,6 +121,22 @@ def test_the_embedded_suites_table():
         row = frame.loc["accuracy"]
         error = np.hypot(max(row["se"], 0.01), curve.loc[metric, "se"])
         assert abs(row["value"] - curve.loc[metric, "value"]) < 3.5 * error
+
+
+def test_differences_of_rounding_are_ties(monkeypatch):
+    """The same tokens in another order, to a model that does not look at order."""
+    row = torch.randn(128, generator=torch.Generator().manual_seed(0)) * 3
+    monkeypatch.setattr(task_scores, "run_logits", lambda _, t, **__: row.expand(*t.shape, -1))
+    words = [f"w{i}" for i in range(20, 29)]
+    orders = [" ".join(np.random.default_rng(i).permutation(words)) for i in range(40)]
+    rows = [("w3", f"w{60 + i}", " ".join(words), order) for i, order in enumerate(orders)]
+    task = spaced(rows)
+    model = hooked("gpt_neox", "bridge")
+    found = score_task(model, task, contrast="whole")
+    assert (found.log_prob_difference == 0).all()
+    assert (found.preference == 0.5).all()
+    monkeypatch.setattr(scored_tokens, "_ROUNDING", 0.0)
+    assert (score_task(model, task, contrast="whole").preference != 0.5).any()  # negative control
 
 
 def test_tokenised_tasks():

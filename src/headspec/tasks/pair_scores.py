@@ -12,9 +12,12 @@ from jaxtyping import Float, Int
 from headspec.lens.processing import origin_of
 from headspec.results.capability_rows import capability_rows
 from headspec.tasks.minimal_pairs import MinimalPairs
-from headspec.tasks.scored_tokens import encode_texts, mean_and_error, token_log_probs
-
-_ROUNDING = 4 * 2.0**-23  # of a float32 sum, relative to its size
+from headspec.tasks.scored_tokens import (
+    encode_texts,
+    mean_and_error,
+    token_log_probs,
+    without_rounding,
+)
 
 _MEASURES = {"acc": 0.5, "acc_norm": 0.5, "margin": 0.0, "margin_norm": 0.0}
 
@@ -103,8 +106,7 @@ class MinimalPairScores:
 
     @staticmethod
     def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        difference = one - other
-        return np.where(np.abs(difference) <= _ROUNDING * np.abs(one), 0.0, difference)
+        return without_rounding(one - other, one)
 
 
 def score_minimal_pairs(

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from headspec.errors import InputError
 from headspec.lens.hooks import run_logits
 
+_ROUNDING = 4 * 2.0**-23  # of a float32 sum, relative to its size
+
 
 @torch.no_grad()
 def token_log_probs(
@@ -77,6 +79,13 @@ def mean_and_error(values: Float[np.ndarray, " example"]) -> tuple[float, float]
     """Mean and its standard error over examples; the error of a single one is NaN."""
     n = len(values)
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+
+
+def without_rounding(
+    difference: Float[np.ndarray, " example"], size: Float[np.ndarray, " example"]
+) -> Float[np.ndarray, " example"]:
+    """Differences of float32 sums as large as `size`; 0 where rounding alone can make them."""
+    return np.where(np.abs(difference) <= _ROUNDING * np.abs(size), 0.0, difference)
 
 
 def _check(model: Any, rows: Sequence[Sequence[int]]) -> None:

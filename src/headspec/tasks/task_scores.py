@@ -17,7 +17,7 @@ from headspec.lens.processing import origin_of
 from headspec.results.capability_rows import capability_rows
 from headspec.tasks.answer_metrics import AnswerAccuracy, AnswerScore
 from headspec.tasks.prompts import Task
-from headspec.tasks.scored_tokens import mean_and_error
+from headspec.tasks.scored_tokens import mean_and_error, without_rounding
 from headspec.tasks.tokenised import TokenisedTask
 
 Contrast = Literal["first_token", "whole"]
@@ -36,7 +36,7 @@ class TaskScores:
         preference: 1 where the correct answer is more probable than the wrong one, 1/2 where they
             tie, else 0. Thresholded; the difference is its continuous partner.
         log_prob_difference: log p(correct) - log p(wrong), nats, at the token where the two part,
-            or of whole answers (`contrast`).
+            or of whole answers (`contrast`), where less than float32 rounding is 0.
         log_prob: log p(correct), nats for the whole answer. The continuous partner of accuracy.
         contrast: as asked for.
         n_left_out: prompt pairs that the tokenizer breaks.
@@ -145,6 +145,8 @@ def score_task(
         values = [metric(metric.read(tokens).take(logits)) for metric in parts]
         found.append([value.double().cpu().numpy() for value in values])
     differences, accuracy, loss = (np.concatenate(column) for column in zip(*found, strict=True))
+    if whole:
+        differences = without_rounding(differences, loss)
     origin = origin_of(model)
     return TaskScores(
         task=task.name,
