@@ -196,6 +196,22 @@ def test_rows_are_the_significant_ones_and_the_largest():
     assert "none has pooled q ≤ 0.05" in nothing.layout.meta["headspec"]["note"]
 
 
+def test_no_more_than_40_significant_rows():
+    many = POOLED.assign(q=0.01)
+    many = pd.concat(
+        [many.assign(metric=many["metric"] + suffix) for suffix in ("", "_a", "_b", "_c", "_d")]
+    )
+    assert len(many) > 50
+    figure = plots.plot_size_forest(FOREST, many, most=3)
+    assert len(by_row(figure)) == 40
+    note = figure.layout.meta["headspec"]["note"]
+    assert f"40 of {len(many)} pairs" in note
+    assert f"of {len(many)} with pooled q ≤ 0.05 those with the largest pooled r" in note
+    (centres,) = the(figure, "centre")
+    assert min(np.abs(centres.x)) >= np.sort(np.abs(many["value"]))[-40]
+    assert len(by_row(plots.plot_size_forest(FOREST, many, most=45))) == 45
+
+
 def test_diamonds_reach_from_end_to_end_of_the_pooled_interval():
     figure = plots.plot_size_forest(FOREST, POOLED, most=4)
     rows = POOLED.iloc[np.argsort(-np.abs(POOLED["value"]))].reset_index(drop=True)
@@ -262,6 +278,8 @@ def test_labels_say_q_and_how_many_signs_agree():
 def test_pooled_frames_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="no column low"):
         plots.plot_size_forest(FOREST, POOLED.drop(columns="low"))
+    with pytest.raises(InputError, match="no column q"):
+        plots.plot_size_forest(FOREST, POOLED.drop(columns="q"))
     with pytest.raises(InputError, match="at least one row"):
         plots.plot_size_forest(FOREST, POOLED, most=0)
     with pytest.raises(InputError, match="pooled by depth"):

@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from headspec.errors import InputError
-from headspec.plots.frames import number_column
 from headspec.plots.panels import Panels, legend_lines
 from headspec.plots.rate_forest_marks import (
     LANE,
@@ -26,7 +25,9 @@ from headspec.plots.rate_frames import place_names, rate_rows, signed
 from headspec.plots.weight_wording import metric_label
 from headspec.plots.wording import capability_name
 
-_NEEDED = ("metric", "capability", "value", "low", "high", "p")
+_NEEDED = ("metric", "capability", "value", "low", "high", "p", "q")
+_MOST = 40
+"""Rows up to which all significant ones are shown: a page of labels that can be read."""
 
 
 def plot_size_forest(
@@ -42,7 +43,7 @@ def plot_size_forest(
 
     Each model has a mark of its own before the 90 % band of its null; below lies a diamond from
     end to end of the pooled interval, filled if its `q` is at most `alpha`. Rows are those with
-    such a q, however many, and then the largest pooled effects up to `most` in all.
+    such a q, the 40 largest at most, and then the largest pooled effects up to `most` in all.
 
     What it does not show: rows that were left out (the note counts them); choosing the largest
     makes them look larger than they are. Sizes of one suite share data and order of training, so
@@ -53,7 +54,7 @@ def plot_size_forest(
         pooled: rows of `PooledRates.to_frame()`.
         capabilities: which; None for all.
         lag: which, in intervals, if the frames have several.
-        most: rows to show, unless more are significant.
+        most: rows to show, unless more are significant; above 40, also of those.
         alpha: level up to which a mark is filled.
 
     Returns:
@@ -70,7 +71,7 @@ def plot_size_forest(
         raise InputError(expected="at least one row", got=f"most={most}", fix="For instance 12.")
     rows = rate_rows(frame, lag=lag, capabilities=capabilities)
     rows = rows.assign(place=place_names(rows, most=2))
-    chosen, n_all = _chosen(pooled, rows, lag=lag, most=most, alpha=alpha)
+    chosen, n_all, n_clear = _chosen(pooled, rows, lag=lag, most=most, alpha=alpha)
     models = [str(name) for name in dict.fromkeys(rows["model"])]
     lanes = {model: (i + 0.5) / (len(models) + 1) - 0.5 for i, model in enumerate(models)}
     labels = [row_label(row) for row in chosen.to_dict("records")]
@@ -94,7 +95,7 @@ def plot_size_forest(
         note="Marks: r of rates in each model, before 90 % of its null (grey). Diamonds: pooled "
         "over models, from end to end of the interval; beside each row its value, q, and in how "
         "many models r has its sign. However large r is, q is not small where one stretch of "
-        f"training alone makes it. {_which(chosen, n_all, alpha=alpha)}",
+        f"training alone makes it. {_which(chosen, n_all, n_clear, alpha=alpha)}",
     )
     draw_rows(figure, len(chosen), labels)
     meta: Any = figure.layout["meta"]
@@ -122,8 +123,8 @@ def plot_size_forest(
 
 def _chosen(
     pooled: pd.DataFrame, rows: pd.DataFrame, *, lag: int, most: int, alpha: float
-) -> tuple[pd.DataFrame, int]:
-    """The pooled rows to show, the largest first, and how many there are."""
+) -> tuple[pd.DataFrame, int, int]:
+    """The pooled rows to show, the largest first; how many there are, and how many are clear."""
     missing = [name for name in _NEEDED if name not in pooled.columns]
     if missing or pooled.empty:
         raise InputError(
@@ -147,25 +148,25 @@ def _chosen(
             got="several (pooled by depth?)",
             fix="Filter `pooled` and `frame` to one part of the depth.",
         )
-    q = number_column(every, "q")
-    every = every.assign(q=every["p"].to_numpy(float) if q is None else q)
     every = every.iloc[np.argsort(-np.abs(every["value"].to_numpy(float)), kind="stable")]
     clear = every["q"].to_numpy(float) <= alpha
-    room = max(0, most - int(clear.sum()))
-    shown = clear | (np.cumsum(~clear) <= room)
-    return every.loc[shown].reset_index(drop=True), len(every)
+    shown = clear & (np.cumsum(clear) <= max(most, _MOST))
+    shown |= ~clear & (np.cumsum(~clear) <= most - shown.sum())
+    return every.loc[shown].reset_index(drop=True), len(every), int(clear.sum())
 
 
 def _pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(rows["metric"], rows["capability"], strict=True))
 
 
-def _which(chosen: pd.DataFrame, n_all: int, *, alpha: float) -> str:
+def _which(chosen: pd.DataFrame, n_all: int, n_clear: int, *, alpha: float) -> str:
     """Which rows are shown, in words."""
     clear = int((chosen["q"].to_numpy(float) <= alpha).sum())
     words = f"{len(chosen)} of {n_all} pairs of statistic and capability are shown: "
     if not clear:
         return words + f"none has pooled q ≤ {alpha:g}, these have the largest pooled r."
+    if clear < n_clear:
+        return words + f"of {n_clear} with pooled q ≤ {alpha:g} those with the largest pooled r."
     words += f"all {clear} with pooled q ≤ {alpha:g}"
     return words + (", and the largest pooled r beyond these." if clear < len(chosen) else ".")
 
