@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from headspec.errors import InputError, check_choice
+from headspec.errors import InputError
+from headspec.tasks.distinct import Duplicates, keep_distinct
 
 _TEXTS = ("sentence_good", "sentence_bad")
 
@@ -61,7 +62,7 @@ class MinimalPairs:
         pairs: Iterable[MinimalPair | Mapping[str, Any] | Sequence[str]],
         *,
         name: str = "minimal_pairs",
-        duplicates: Literal["raise", "drop"] = "raise",
+        duplicates: Duplicates = "raise",
     ) -> MinimalPairs:
         """Pairs of your own: `MinimalPair`s, BLiMP's mappings, or (good, bad).
 
@@ -87,7 +88,7 @@ def load_minimal_pairs(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     name: str | None = None,
-    duplicates: Literal["raise", "drop"] = "raise",
+    duplicates: Duplicates = "raise",
 ) -> MinimalPairs:
     """Read minimal pairs in BLiMP's format: one JSON object a line.
 
@@ -148,26 +149,14 @@ def _lines(file: Path) -> Iterable[tuple[str, Any]]:
                 ) from error
 
 
-def _collect(
-    rows: Iterable[tuple[str, Any]], *, name: str, duplicates: Literal["raise", "drop"]
-) -> MinimalPairs:
-    check_choice("duplicates", duplicates, ("raise", "drop"))
-    kept: dict[tuple[str, str], tuple[str, MinimalPair]] = {}
-    n_dropped = 0
-    for where, row in rows:
-        pair = _as_pair(row, where)
-        key = (pair.good, pair.bad)
-        if key not in kept:
-            kept[key] = (where, pair)
-        elif duplicates == "drop":
-            n_dropped += 1
-        else:
-            raise InputError(
-                expected="distinct pairs",
-                got=f"{where} repeats {kept[key][0]}: {pair.good!r} / {pair.bad!r}",
-                fix="Leave it out, or duplicates='drop', which counts what it drops.",
-            )
-    return MinimalPairs(name, tuple(pair for _, pair in kept.values()), n_dropped)
+def _collect(rows: Iterable[tuple[str, Any]], *, name: str, duplicates: Duplicates) -> MinimalPairs:
+    pairs, n_dropped = keep_distinct(
+        ((where, _as_pair(row, where)) for where, row in rows),
+        lambda pair: (pair.good, pair.bad),
+        duplicates=duplicates,
+        expected="distinct pairs",
+    )
+    return MinimalPairs(name, pairs, n_dropped)
 
 
 def _as_pair(row: Any, where: str) -> MinimalPair:

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from headspec.errors import InputError, check_choice
+from headspec.errors import InputError
+from headspec.tasks.distinct import Duplicates, keep_distinct
 from headspec.tasks.encoding import Alignment, check_pairs
 from headspec.tasks.pairs import COLUMNS, PromptPair
 from headspec.tasks.tokenised import Answers, TokenisedTask, tokenise_task
@@ -68,7 +69,7 @@ class Task:
         pairs: Iterable[PairLike],
         *,
         name: str = "task",
-        duplicates: Literal["raise", "drop"] = "raise",
+        duplicates: Duplicates = "raise",
         prepend_bos: bool | None = None,
     ) -> Task:
         """A task of your own.
@@ -96,7 +97,7 @@ class Task:
         path: str | Path,
         *,
         name: str | None = None,
-        duplicates: Literal["raise", "drop"] = "raise",
+        duplicates: Duplicates = "raise",
         prepend_bos: bool | None = None,
     ) -> Task:
         """A task from a CSV file (UTF-8) with the columns clean, corrupt, correct, wrong.
@@ -210,26 +211,15 @@ def _collect(
     rows: Iterable[tuple[str, PairLike]],
     *,
     name: str,
-    duplicates: str,
+    duplicates: Duplicates,
     prepend_bos: bool | None,
 ) -> Task:
-    check_choice("duplicates", duplicates, ("raise", "drop"))
-    kept: dict[tuple[str, str], tuple[str, PromptPair]] = {}
-    n_dropped = 0
-    for where, row in rows:
-        pair = _as_pair(row, where)
-        key = (pair.clean, pair.corrupt)
-        if key not in kept:
-            kept[key] = (where, pair)
-        elif duplicates == "drop":
-            n_dropped += 1
-        else:
-            raise InputError(
-                expected="distinct prompt pairs: repeated trials of one prompt are one trial",
-                got=f"{where} repeats {kept[key][0]}: {pair.clean!r} / {pair.corrupt!r}",
-                fix="Leave it out, or duplicates='drop', which counts what it drops.",
-            )
-    pairs = tuple(pair for _, pair in kept.values())
+    pairs, n_dropped = keep_distinct(
+        ((where, _as_pair(row, where)) for where, row in rows),
+        lambda pair: (pair.clean, pair.corrupt),
+        duplicates=duplicates,
+        expected="distinct prompt pairs: repeated trials of one prompt are one trial",
+    )
     return Task(name, pairs, prepend_bos=prepend_bos, n_dropped=n_dropped)
 
 
