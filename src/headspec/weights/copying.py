@@ -13,15 +13,13 @@ from torch import Tensor
 
 from headspec.errors import InputError
 from headspec.head_tensors import HeadWeights
-from headspec.heads import Head
-from headspec.results import tidy
-from headspec.stats import false_discovery_rate
 from headspec.weights.copying_null import null_scores, positivity, vocabulary_of
 from headspec.weights.head_pairs import as_double, as_layers, heads_of, processing_of, shared
+from headspec.weights.scored_heads import ScoredHeads
 
 
-@dataclass(frozen=True)
-class CopyingScores:
+@dataclass(frozen=True, kw_only=True)
+class CopyingScores(ScoredHeads):
     """Eigenvalue scores of OV circuits, one a head, and their null.
 
     Attributes:
@@ -35,64 +33,17 @@ class CopyingScores:
         model, step, processing: as in the weights.
     """
 
-    scores: Float[np.ndarray, " head"]
     eigenvalues: Complex[np.ndarray, "head d_head"]
-    null_mean: Float[np.ndarray, " head"]
-    null_sd: Float[np.ndarray, " head"]
-    p_values: Float[np.ndarray, " head"]
     p_below: Float[np.ndarray, " head"]
     metric: str
-    heads: tuple[Head, ...]
-    n_null: int
-    seed: int
-    model: str = ""
-    step: int | None = None
-    processing: str = "none"
-
-    @property
-    def q_values(self) -> Float[np.ndarray, " head"]:
-        """`p_values` after Benjamini-Hochberg over the heads."""
-        return false_discovery_rate(self.p_values)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head; extra columns `p_below`, `q`, `n_null`, `processing`."""
-        return tidy(
-            {
-                "layer": [head.layer for head in self.heads],
-                "head": [head.index for head in self.heads],
-                "value": self.scores,
-                "null_mean": self.null_mean,
-                "null_sd": self.null_sd,
-                "p": self.p_values,
-                "p_below": self.p_below,
-                "q": self.q_values,
-            },
-            model=self.model,
-            step=self.step,
-            metric=self.metric,
-            seed=self.seed,
-            n_null=self.n_null,
-            processing=self.processing,
-        )
+        """One row a head; extra columns `q`, `p_below`, `n_null`, `processing`."""
+        return self._rows(self.metric, p_below=self.p_below)
 
     def summary(self, *, k: int = 5) -> str:
         """How many heads copy more than the null, and the `k` highest, as text."""
-        above = np.count_nonzero(self.q_values < 0.05)
-        lines = [
-            f"{self.metric}: {above} of {len(self.scores)} heads above the null at a false "
-            f"discovery rate of 5 % ({self.n_null} draws)."
-            if self.n_null
-            else f"{self.metric} of {len(self.scores)} heads, without a null."
-        ]
-        for row in np.argsort(-self.scores, kind="stable")[:k]:
-            beside = (
-                f" (null {self.null_mean[row]:.3f} ± {self.null_sd[row]:.3f}, "
-                f"p {self.p_values[row]:.2g})"
-            )
-            lines.append(
-                f"  {self.heads[row]}: {self.scores[row]:.3f}{beside if self.n_null else ''}"
-            )
-        return "\n".join(lines)
+        return self._words(self.metric, k)
 
 
 def copying_scores(

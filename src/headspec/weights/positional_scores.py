@@ -14,9 +14,6 @@ from torch import Tensor
 
 from headspec.errors import InputError, check_choice
 from headspec.head_tensors import HeadWeights
-from headspec.heads import Head
-from headspec.results import tidy
-from headspec.stats import false_discovery_rate
 from headspec.weights.head_pairs import as_layers, heads_of, processing_of, shared
 from headspec.weights.positional_forms import (
     Normalisation,
@@ -24,10 +21,11 @@ from headspec.weights.positional_forms import (
     position_attention,
     turned_queries,
 )
+from headspec.weights.scored_heads import ScoredHeads
 
 
-@dataclass(frozen=True)
-class PreviousTokenScores:
+@dataclass(frozen=True, kw_only=True)
+class PreviousTokenScores(ScoredHeads):
     """Attention to the previous token that positions alone would give, one number a head.
 
     Attributes:
@@ -40,24 +38,9 @@ class PreviousTokenScores:
         model, step, processing: as in the weights.
     """
 
-    scores: Float[np.ndarray, " head"]
     profile: Float[np.ndarray, "head offset"]
     uniform: float
-    null_mean: Float[np.ndarray, " head"]
-    null_sd: Float[np.ndarray, " head"]
-    p_values: Float[np.ndarray, " head"]
-    heads: tuple[Head, ...]
     n_positions: int
-    n_null: int
-    seed: int
-    model: str = ""
-    step: int | None = None
-    processing: str = "none"
-
-    @property
-    def q_values(self) -> Float[np.ndarray, " head"]:
-        """`p_values` after Benjamini-Hochberg over the heads."""
-        return false_discovery_rate(self.p_values)
 
     @property
     def best_offsets(self) -> tuple[int, ...]:
@@ -65,46 +48,18 @@ class PreviousTokenScores:
         return tuple(int(offset) for offset in self.profile.argmax(1))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head; extra columns `q`, `uniform`, `best_offset`, `processing`."""
-        return tidy(
-            {
-                "layer": [head.layer for head in self.heads],
-                "head": [head.index for head in self.heads],
-                "value": self.scores,
-                "null_mean": self.null_mean,
-                "null_sd": self.null_sd,
-                "p": self.p_values,
-                "q": self.q_values,
-                "best_offset": list(self.best_offsets),
-            },
-            model=self.model,
-            step=self.step,
-            metric="positional_previous_token",
-            n=self.n_positions,
-            seed=self.seed,
-            uniform=self.uniform,
-            processing=self.processing,
+        """One row a head; extra columns `q`, `best_offset`, `uniform`, `n_null`, `processing`."""
+        return self._rows(
+            "positional_previous_token",
+            best_offset=list(self.best_offsets),
+            n=[self.n_positions] * len(self.heads),
+            uniform=[self.uniform] * len(self.heads),
         )
 
     def summary(self, *, k: int = 5) -> str:
         """How many heads stand above the null, and the `k` highest, as text."""
-        above = np.count_nonzero(self.q_values < 0.05)
-        lines = [
-            f"Previous-token attention by position alone: {above} of {len(self.scores)} heads "
-            f"above the null at a false discovery rate of 5 % (uniform {self.uniform:.3f})."
-            if self.n_null
-            else f"Previous-token attention by position alone of {len(self.scores)} heads, without "
-            f"a null (uniform {self.uniform:.3f})."
-        ]
-        for row in np.argsort(-self.scores, kind="stable")[:k]:
-            beside = (
-                f" (null {self.null_mean[row]:.3f} ± {self.null_sd[row]:.3f}, "
-                f"p {self.p_values[row]:.2g})"
-            )
-            lines.append(
-                f"  {self.heads[row]}: {self.scores[row]:.3f}{beside if self.n_null else ''}"
-            )
-        return "\n".join(lines)
+        what = f"Previous-token attention by position alone (uniform {self.uniform:.3f})"
+        return self._words(what, k)
 
 
 def previous_token_scores(
