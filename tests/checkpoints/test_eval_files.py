@@ -216,6 +216,34 @@ def test_the_step_may_stand_in_the_path_or_be_given(tmp_path):
         load_lm_eval(inside)
 
 
+def test_the_folder_that_lm_eval_was_told_may_say_the_step(tmp_path):
+    """It writes into a folder of the model's name inside that."""
+    tasks = {"piqa": {"acc,none": 0.6}}
+    inside = tmp_path / "step1000" / "__models__my" / "results_2025-11-01T10-00-00.json"
+    inside.parent.mkdir(parents=True)
+    inside.write_text(json.dumps(today(args="pretrained=/models/my", tasks=tasks)))
+    frame = load_lm_eval(tmp_path)
+    assert (frame["model"][0], frame["step"][0]) == ("my", 1000)
+    other = today(args="pretrained=/models/my,revision=step8", tasks=tasks)
+    inside.write_text(json.dumps(other))
+    with pytest.raises(InputError, match="step 1000 by the folder above, 8 by model_args"):
+        load_lm_eval(tmp_path)
+
+
+def test_other_json_in_the_folder_is_not_looked_at(tmp_path):
+    tasks = {"piqa": {"acc,none": 0.6}}
+    args = "pretrained=me/mine,revision=step8"
+    (tmp_path / "results_1.json").write_text(json.dumps(today(args=args, tasks=tasks)))
+    (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
+    (tmp_path / "samples_piqa.json").write_text('[{"doc_id": 0}]')
+    assert load_lm_eval(tmp_path)["step"].tolist() == [8]
+    with pytest.raises(InputError, match='no "results"'):
+        load_lm_eval(tmp_path / "config.json")
+    (tmp_path / "results_2.json").write_text("{}")
+    with pytest.raises(InputError, match=r'no "results".*results_2'):
+        load_lm_eval(tmp_path)
+
+
 def test_the_old_layout_is_read_by_the_general_loader_too(folder):
     old = load_pythia_evals(folder).drop(columns="file")
     assert load_lm_eval(folder).drop(columns="file").equals(old)

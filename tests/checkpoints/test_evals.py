@@ -85,6 +85,31 @@ def test_every_fault_is_named_at_once(folder):
     assert not frame.duplicated(["model", "step", "shots", "metric"]).any()
 
 
+def test_of_two_versions_in_as_many_files_neither_is_taken(folder):
+    for step in (0, 1):
+        write(folder, "70m", step, version=1, acc=0.3 + step / 10)
+    with pytest.raises(InputError, match="versions 0, 1; the files named are all of them"):
+        load_pythia_evals(folder, shots=0)
+    with pytest.warns(EvalFilesWarning, match="no one is in most files"):
+        frame = load_pythia_evals(folder, shots=0, on_error="warn")
+    assert set(frame["model"]) == {"pythia-160m-deduped"}
+    write(folder, "70m", 2, version=1, acc=0.9)
+    with pytest.warns(EvalFilesWarning, match="the files named are the fewer"):
+        frame = load_pythia_evals(folder, models="pythia-70m", shots=0, on_error="warn")
+    assert sorted(set(frame["step"])) == [0, 1, 2]
+
+
+def test_tasks_nobody_asked_for_are_not_judged(folder):
+    path = write(folder, "70m", 0)
+    data = json.loads(path.read_text())
+    data["results"] |= {"sciq": {"acc": math.nan}, "odd": 3}
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"sciq.acc is nan; odd: no measures"):
+        load_pythia_evals(folder)
+    frame = load_pythia_evals(folder, tasks="piqa", models="pythia-70m", shots=0)
+    assert sorted(set(frame["step"])) == list(STEPS)
+
+
 def test_the_naive_way_takes_a_file_at_its_name(folder):
     """Negative control: nothing but the contradiction tells that these are step 8's numbers."""
     write(folder, "70m", 8, name="70m_step16.json", acc=0.7)

@@ -56,7 +56,8 @@ def joint_problems(rows: Sequence[dict[str, Any]]) -> tuple[list[EvalProblem], s
     """Duplicates, mixed versions and limits, missing steps and tasks among rows of good files.
 
     Returns:
-        The problems, and which rows are faulty: all of a duplicate, the fewer of a mixture.
+        The problems, and which rows are faulty: all of a duplicate, the fewer of a mixture (all
+        where none is in most files).
     """
     twice, copies = _duplicates(rows)
     mixed, fewer = _mixed(rows)
@@ -89,15 +90,17 @@ def _mixed(rows: Sequence[dict[str, Any]]) -> tuple[list[EvalProblem], set[int]]
     for kind, name in (("mixed_version", "version"), ("mixed_limit", "limit")):
         grouped: dict[tuple, list[str]] = defaultdict(list)
         for (model, _, task), same in curves.items():
-            count = Counter(rows[i][name] for i in same)
+            count = Counter(kind for kind, _ in {(rows[i][name], rows[i]["file"]) for i in same})
             if len(count) > 1:
-                usual = count.most_common(1)[0][0]
-                odd = {i for i in same if rows[i][name] != usual}
+                (usual, most), (_, next_most) = count.most_common(2)
+                tied = most == next_most
+                odd = {i for i in same if tied or rows[i][name] != usual}
                 fewer |= odd
                 files = tuple(sorted({rows[i]["file"] for i in odd}))
-                grouped[model, ", ".join(sorted(map(str, count))), files].append(task)
-        for (model, seen, files), tasks in grouped.items():
-            text = f"{_some(tasks)} with {name}s {seen}; the files named are the fewer"
+                grouped[model, ", ".join(sorted(map(str, count))), files, tied].append(task)
+        for (model, seen, files, tied), tasks in grouped.items():
+            which = "all of them, as no one is in most files" if tied else "the fewer"
+            text = f"{_some(tasks)} with {name}s {seen}; the files named are {which}"
             found.append(EvalProblem(kind, model, None, text, files))
     return found, fewer
 

@@ -63,7 +63,8 @@ def identify(file: str, config: Mapping[str, Any], *, of_pythia: bool) -> EvalId
     Args:
         file: path of the file, with `/`.
         config: the file's `config`.
-        of_pythia: read sizes such as `70m` in file and folder names as models.
+        of_pythia: read sizes such as `70m` in file and folder names as models; else the step may
+            stand in the folder above the file's own too.
     """
     path, arguments = PurePosixPath(file), model_arguments(config)
     parts = [path.stem, *reversed(path.parent.parts)]
@@ -71,6 +72,8 @@ def identify(file: str, config: Mapping[str, Any], *, of_pythia: bool) -> EvalId
     steps = {
         "the file name": _number(_STEP, parts[0]),
         "its folder": _number(_STEP, parts[1] if len(parts) > 1 else ""),
+        # lm-eval puts a folder of the model's name into the one that it is told.
+        "the folder above": _number(_STEP, parts[2] if len(parts) > 2 and not of_pythia else ""),
         "model_args": _number(_STEP, arguments.get("revision", "")),
         "the path in model_args": _number(_STEP, pretrained.rstrip("/").rpartition("/")[2]),
     }

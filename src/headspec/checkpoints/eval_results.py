@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -25,6 +25,7 @@ class EvalFile:
         rows: one a task and measure, with `task measure value se shots version n chance`.
         limit: how many examples of each task were used, None for all.
         faults: what is wrong with it, in words.
+        foreign: whether it is JSON of another kind, without `results`.
     """
 
     file: str
@@ -32,6 +33,7 @@ class EvalFile:
     rows: tuple[dict[str, Any], ...] = ()
     limit: float | int | None = None
     faults: tuple[str, ...] = field(default=())
+    foreign: bool = False
 
     def key(self) -> tuple[str, int | None]:
         """Model and step."""
@@ -42,13 +44,16 @@ class EvalFile:
         return {(r["task"], r["measure"]): (r["value"], r["shots"]) for r in self.rows}
 
 
-def read_results(file: str, content: bytes, *, of_pythia: bool) -> EvalFile:
+def read_results(
+    file: str, content: bytes, *, of_pythia: bool, judged: Callable[[str], bool] = bool
+) -> EvalFile:
     """A file as rows; what is wrong with it is said in `faults`, nothing is raised.
 
     Args:
         file: its name, with folders, which may say the model, the step and the shots.
         content: of the file.
         of_pythia: as in `identify`.
+        judged: tasks whose numbers have to be sound; faulty ones of others are left out.
     """
     nobody = identify(file, {}, of_pythia=of_pythia)
     try:
@@ -57,19 +62,21 @@ def read_results(file: str, content: bytes, *, of_pythia: bool) -> EvalFile:
         return EvalFile(file, nobody, faults=(f"not JSON, perhaps truncated ({error})",))
     results = data.get("results") if isinstance(data, Mapping) else None
     if not isinstance(results, Mapping) or not results:
-        return EvalFile(file, nobody, faults=('no "results" of lm-evaluation-harness in it',))
+        said = ('no "results" of lm-evaluation-harness in it',)
+        foreign = not isinstance(data, Mapping) or "results" not in data
+        return EvalFile(file, nobody, faults=said, foreign=foreign)
     config = dict(data["config"]) if isinstance(data.get("config"), Mapping) else {}
     config.setdefault("model_name", data.get("model_name"))
     identity = identify(file, config, of_pythia=of_pythia)
     faults, rows = list(identity.contradictions), []
     for task, numbers in results.items():
         if not isinstance(numbers, Mapping):
-            faults.append(f"{task}: no measures")
+            faults += [f"{task}: no measures"] if judged(task) else []
             continue
         settings = _settings(task, data, identity)
         for key in numbers:
             row, fault = _row(task, key, numbers)
-            if fault:
+            if fault and judged(task):
                 faults.append(fault)
             elif row is not None:
                 rows.append(row | settings)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import functools
 import warnings
 from collections.abc import Collection, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Literal, TypeAlias, get_args
 
 import pandas as pd
@@ -59,8 +61,9 @@ def load_pythia_evals(
         on_error: with faulty files (not JSON, not lm-eval's, contradicting themselves), two files
             of the same thing, or a task in several versions or with several limits on its
             examples in one curve: `"raise"` one error that names all of them; `"warn"` leaves
-            the faulty files, *both* files of a duplicate, and the rarer version out, and
-            says so. Nothing is ever averaged.
+            the faulty files, *both* files of a duplicate, and the rarer version out (all, where
+            no version is in most files), and says so. Numbers of tasks that are not asked for
+            are not judged. Nothing is ever averaged.
 
     Returns:
         One row a number: the tidy columns with `metric` = `"{task}.{measure}"`, then `task`,
@@ -91,7 +94,7 @@ def load_pythia_evals(
         ...     "lambada_openai.acc", chance=0, se="se")
     """
     check_choice("on_error", on_error, get_args(OnError))
-    files = _read(path_or_url, pattern="*step[0-9]*.json", of_pythia=True)
+    files = _read(path_or_url, pattern="*step[0-9]*.json", of_pythia=True, tasks=tasks)
     return _frame(files, models, tasks, metrics, shots, on_error)
 
 
@@ -112,11 +115,12 @@ def load_lm_eval(
     `"acc_stderr,none"`, and `versions`, `n-shot`, `n-samples`, `config.model_args`. The filter
     `none` is dropped from names, others are kept: `"gsm8k.exact_match,strict-match"`. The step
     comes from `revision=step1000` or the model's path (`.../checkpoint-1000`) in `model_args`, from
-    the file's name or its folder, whichever says it; they must agree. Groups (`mmlu`) are tasks
-    of their own.
+    the file's name or the two folders above it, whichever says it; they must agree. Groups
+    (`mmlu`) are tasks of their own.
 
     Args:
-        path_or_url: as in `load_pythia_evals`; every `.json` file counts.
+        path_or_url: as in `load_pythia_evals`; every `.json` file with `results` counts, and
+            every one named `results*`; others, such as a config.json, are not looked at.
         model: of all files that do not say.
         step: of all files that do not say.
         models, tasks, metrics, shots, on_error: as in `load_pythia_evals`.
@@ -135,7 +139,9 @@ def load_lm_eval(
         >>> frame[["step", "metric", "value", "se"]]                         # doctest: +SKIP
     """
     check_choice("on_error", on_error, get_args(OnError))
-    files = _read(path_or_url, pattern="*.json", of_pythia=False)
+    files = _read(path_or_url, pattern="*.json", of_pythia=False, tasks=tasks)
+    results = [one for one in files if not one.foreign or _named_results(one.file)]
+    files = results or files
     for i, one in enumerate(files):
         known = one.identity
         identity = dataclasses.replace(
@@ -147,9 +153,16 @@ def load_lm_eval(
     return _frame(files, models, tasks, metrics, shots, on_error)
 
 
-def _read(source: EvalSource, *, pattern: str, of_pythia: bool) -> list[EvalFile]:
-    read = read_sources(source, pattern=pattern)
-    return [read_results(name, content, of_pythia=of_pythia) for name, content in read]
+def _read(source: EvalSource, *, pattern: str, of_pythia: bool, tasks: Globs) -> list[EvalFile]:
+    judged = functools.partial(_in, tasks)
+    return [
+        read_results(name, content, of_pythia=of_pythia, judged=judged)
+        for name, content in read_sources(source, pattern=pattern)
+    ]
+
+
+def _named_results(file: str) -> bool:
+    return PurePosixPath(file).name.startswith("results")
 
 
 def _frame(
