@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from zoo import save_tiny
+from zoo import save_tiny, tiny_model
 
 import headspec as hs
 from headspec.errors import InputError
@@ -124,6 +124,17 @@ def test_a_tied_unembedding_counts_once(tmp_path):
     frame = WeightMeasure(per_head=False)(hs.open_suite(tmp_path).checkpoint(0))
     assert "unembed" not in set(frame["matrix"])
     assert {"embed", "mlp_in"} <= set(frame["matrix"])
+
+
+def test_a_base_model_has_no_unembedding(tmp_path):
+    tiny_model("gpt_neox").base_model.save_pretrained(tmp_path / "step0")
+    suite = hs.open_suite(tmp_path)
+    assert list(suite.embedding_matrices(0)) == ["embed"]
+    frame = WeightMeasure(per_head=False)(suite.checkpoint(0))
+    assert {"embed", "mlp_in"} <= set(frame["matrix"])
+    assert "unembed" not in set(frame["matrix"])
+    with pytest.raises(InputError, match="unembed only where it is not tied"):
+        WeightMeasure(matrices=("unembed",), per_head=False)(suite.checkpoint(0))
 
 
 def test_gated_mlps_and_grouped_heads(tmp_path):

@@ -121,9 +121,10 @@ class WeightMeasure:
         before = self._before(checkpoint)
         earlier = {} if before is None else before.embedding_matrices()
         found = checkpoint.embedding_matrices()
-        tied = found["embed"].data_ptr() == found["unembed"].data_ptr()
+        if "unembed" in found and found["embed"].data_ptr() == found["unembed"].data_ptr():
+            del found["unembed"]  # tied
         for name in OUTSIDE_LAYERS:
-            if self._wants(name) and not (tied and name == "unembed"):
+            if name in found and self._wants(name):
                 yield self._matrix(name, found[name], earlier.get(name))
 
     def _wants(self, *names: str) -> bool:
