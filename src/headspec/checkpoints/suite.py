@@ -184,7 +184,8 @@ class CheckpointSuite:
         Returns:
             `"embed" [d_vocab d_model]`, `"unembed" [d_model d_vocab]` (where it is tied: the
             embedding, transposed; a base model without a head has none), and where there are
-            such tables `"pos_embed" [n_positions d_model]` and `"token_type_embed" [n_types d_model]`. Raises as `layer_matrices`.
+            such tables `"pos_embed" [n_positions d_model]` and `"token_type_embed" [n_types
+            d_model]`. Raises as `layer_matrices`.
         """
         config = self.config(step)
         names = set(layouts.embedding_names(config, self.source.weight_map(step)).values())

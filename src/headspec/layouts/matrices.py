@@ -155,8 +155,8 @@ def embedding_matrices_from_tensors(
 
     Returns:
         `"embed" [d_vocab d_model]`, `"unembed" [d_model d_vocab]` (where it is tied: the
-        embedding, transposed; a base model without a head has none), and where there are such tables `"pos_embed" [n_positions
-        d_model]` and `"token_type_embed" [n_types d_model]`.
+        embedding, transposed; a base model without a head has none), and where there are such
+        tables `"pos_embed" [n_positions d_model]` and `"token_type_embed" [n_types d_model]`.
 
     Raises:
         CheckpointError: a tensor is missing or has a shape the config does not allow.
