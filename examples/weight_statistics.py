@@ -28,7 +28,7 @@ LOSS = "prose_log_prob"
 SHOWN = ("q.stable_rank", "mlp_out.alpha", "o.path_length", "qk.silhouette_excess")
 TABLES = {
     "pooled_overall": "Pooled over sizes",
-    "control": "What the tests can see: perfect links",
+    "control": "What the tests can see: perfect links, and links of r = .9",
     "coincidences": "Turns of statistics near the emergence of capabilities",
 }
 
@@ -49,7 +49,7 @@ def main(
     if evals:
         models = [name.rpartition("/")[2] for name in names] or None
         frame = hs.load_pythia_evals(evals, shots=0, models=models)
-        frame = abilities.of_models(frame, names) if names else frame
+        frame = abilities.of_models(frame, names or abilities.by_size(frame["model"].unique()))
     else:
         frame = pd.concat([hs.capability_curve(name) for name in names], ignore_index=True)
     curves = abilities.capability_curves(frame, tracked)
@@ -111,7 +111,7 @@ def draw(results: dict[str, pd.DataFrame], names: tuple[str, ...]):
     if not names:
         return able, sections
     own = {key: table.loc[table["model"] == names[0]] for key, table in results.items()}
-    emergence = own["emergence"].loc[own["emergence"]["status"] == "emerged"]
+    emergence = abilities.emergence_windows(own["emergence"])
     rates = {"rates": hs.plot_rate_heatmap(results["overall"])}
     if "pooled_overall" in results:
         rates["sizes"] = hs.plot_size_forest(results["overall"], results["pooled_overall"])

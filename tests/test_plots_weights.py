@@ -191,6 +191,19 @@ def test_emergence_at_the_first_step_or_not_asked_for_shades_nothing():
     assert list(labels.text) == ["addition accuracy: from step 1280 on"]
 
 
+def test_the_largest_rise_of_a_continuous_measure_is_named_as_such():
+    rows = EMERGENCE.iloc[:2].assign(status=["emerged", "rises_most"])
+    figure = plots.plot_weight_timeline(FRAME, metric="q.alpha", emergence=rows)
+    (labels,) = the(figure, "emergence label")
+    assert [", rises most" in text for text in labels.text].count(True) == 1
+    assert (
+        "of a continuous measure, the interval in which it rises most"
+        in figure.layout.meta["headspec"]["note"]
+    )
+    plain = plots.plot_weight_timeline(FRAME, metric="q.alpha", emergence=EMERGENCE.iloc[:2])
+    assert "continuous" not in plain.layout.meta["headspec"]["note"]
+
+
 def test_frames_of_emergence_step_are_what_the_figure_takes():
     found = [
         emergence_step(CAPABILITIES, name, chance=chance, se="se").to_frame()

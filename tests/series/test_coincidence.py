@@ -27,6 +27,27 @@ def test_count_and_exact_p_by_hand():
     assert both.least_p == pytest.approx(0.3)
 
 
+def test_turns_near_a_window_by_hand():
+    """Within the window or 1 beside it: 4 of the 10 shifts of one turn, from 2 to 6."""
+    found = coincidence_test([2.0, 5.5, 9.0], [(3, 5)], steps=[0, 10], within=1, axis="step")
+    assert (found.count, found.emergences) == (2, (5.0,))
+    assert found.null_mean == pytest.approx(3 * 0.4)
+    one = coincidence_test([6.0], [(3, 5)], steps=[0, 10], within=1, axis="step")
+    assert (one.count, one.p_value) == (1, pytest.approx(0.4))
+    as_point = coincidence_test([6.0], [(5, 5)], steps=[0, 10], within=1, axis="step")
+    assert as_point == coincidence_test([6.0], [5], steps=[0, 10], within=1, axis="step")
+
+
+def test_windows_of_other_capabilities():
+    options = {"steps": [0, 10], "within": 0.5, "axis": "step", "null": "other_capabilities"}
+    found = coincidence_test([4.0], [(3, 5)], pool=[(0, 2), (3, 5), (8, 9), 7], **options)
+    assert (found.count, found.p_value) == (1, pytest.approx(1 / 4))
+    missing = coincidence_test([4.0], [(3, 5)], pool=[(0, 2), (3, 4), 7], **options)
+    assert missing.p_value == pytest.approx(2 / 4)  # its own window is added to the pool
+    with pytest.raises(InputError, match="emergences between the first and the last step"):
+        coincidence_test([4.0], [(3, 11)], **options)
+
+
 def test_turns_at_the_very_edge_give_no_p_of_zero():
     """Only one shift, of no length, has both turns exactly 100 from the emergence."""
     found = coincidence_test([100, 300], [200], steps=[0, 1000], within=100, axis="step")

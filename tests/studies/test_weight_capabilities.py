@@ -16,8 +16,10 @@ from headspec.studies.weight_capabilities import (
     EMBEDDED,
     PYTHIA,
     Tracked,
+    by_size,
     capability_curves,
     emergence_table,
+    emergence_windows,
     of_models,
 )
 
@@ -99,6 +101,29 @@ def test_the_embedded_suite():
         1280,
     ]
     assert table.loc[("micro", "prose_log_prob"), "status"] == "not asked"
+    # chance is left as soon as it can be seen: .004 nats long before there is any induction
+    assert table.loc[("micro-tiny", "induction_gain"), "step"] == 16
+    columns = ["step_before", "step", "status"]
+    windows = emergence_windows(table)[columns].apply(tuple, axis=1)
+    assert windows[("micro", "decimal_accuracy")][1:] == (256, "emerged")
+    assert windows[("micro", "induction_gain")] == (1024, 1280, "rises_most")
+    assert windows[("micro-tiny", "induction_gain")][0] >= 1024
+    assert windows[("micro", "prose_log_prob")][2] == "rises_most"
+
+
+def test_models_come_in_the_order_of_their_sizes():
+    names = ["pythia-1.4b", "pythia-160m", "pythia-70m-deduped", "micro", "pythia-12b"]
+    expected = ["micro", "pythia-70m-deduped", "pythia-160m", "pythia-1.4b", "pythia-12b"]
+    assert by_size(names) == expected
+
+
+def test_a_continuous_measure_that_never_leaves_chance_has_no_window():
+    tracked = (Tracked("acc", "acc", 0.0, graded=True),)
+    for values, kept in (([0.0] * 6 + [0.01], 0), ([0, 0, 0.1, 0.1, 0.1, 0.8, 0.9], 1)):
+        table = emergence_table(capability_curves(frame(values), tracked), tracked)
+        assert len(emergence_windows(table)) == kept
+    assert emergence_windows(table)["step"].tolist() == [256]
+    assert emergence_windows(table.drop(columns="graded"))["step"].tolist() == [4]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,9 @@ import pytest
 from scipy.stats import pearsonr
 
 from headspec.results import tidy
+from headspec.series.correlation import correlate_rates
 from headspec.studies.weight_capabilities import Tracked, emergence_table
+from headspec.studies.weight_controls import link_controls
 from headspec.studies.weight_curves import CLUSTER_METRIC
 from headspec.studies.weight_findings import conclude_links, describe_links, shorten
 from headspec.studies.weight_links import link_weights, with_raw_tests
@@ -107,6 +109,11 @@ def test_no_link_is_a_negative_result_only_if_one_could_have_been_seen(independe
     blind = independent.control.assign(seen=False)
     unseen = judge_links(type(independent)(**{**vars(independent), "control": blind}))
     assert [unseen[i].verdict for i in (0, 1, 3)] == ["not decided"] * 3
+    half = independent.control.assign(seen=independent.control["metric"] == "perfect_link")
+    missed = judge_links(type(independent)(**{**vars(independent), "control": half}))
+    assert [missed[i].verdict for i in (0, 1, 3)] == ["not decided"] * 3
+    assert "seen for 0 of 2 capabilities, a perfect one for 2." in missed[0].evidence
+    assert "would be missed more often than seen" in missed[3].evidence
     assert "not even a perfect link could be seen" in unseen[3].evidence
 
 
@@ -129,6 +136,31 @@ def test_the_answer_says_what_was_found_or_could_have_been(planted, independent)
     blind = independent.control.assign(seen=False)
     unseen = conclude_links(type(independent)(**{**vars(independent), "control": blind}))
     assert "nothing is decided" in unseen
+    half = independent.control.assign(seen=independent.control["metric"] == "perfect_link")
+    missed = conclude_links(type(independent)(**{**vars(independent), "control": half}))
+    assert missed.endswith("for 0 one whose rates correlate 0.9 with the capability's. "
+                           "That is too few to decide.")  # fmt: skip
+
+
+def test_a_close_link_is_one_of_point_nine_in_every_model():
+    _, abilities = made_up(planted=False)
+    found = correlate_rates(abilities, abilities, n_null=20)
+    control = link_controls(abilities, found.to_frame(), None, n_null=200, n_pooled=100, n_draws=3)
+    kinds = control.set_index("metric")["value"]
+    assert kinds["close_link"].to_numpy(float) == pytest.approx(0.9, abs=1e-9)
+    assert kinds["perfect_link"].to_numpy(float) == pytest.approx(1, abs=1e-9)
+    assert len(control) == 2 * 3 * 2
+    shares = control.loc[control["metric"] == "close_link", "share_seen"].to_numpy(float)
+    assert np.isin(np.round(3 * shares, 9), range(4)).all()
+    assert (control["seen"] == (control["share_seen"] >= 0.5)).all()
+
+
+def test_a_family_that_is_large_hides_what_a_small_one_shows(independent):
+    """Nothing is seen where the smallest p fails the correction for all that was tried."""
+    _, abilities = made_up(planted=False)
+    many = pd.concat([independent.overall] * 40)
+    control = link_controls(abilities, many, None, n_null=2000, n_pooled=100, n_draws=2)
+    assert not control["seen"].any()
 
 
 def test_tables_of_a_page_are_short_and_name_the_capability_first(planted):
@@ -138,6 +170,14 @@ def test_tables_of_a_page_are_short_and_name_the_capability_first(planted):
     assert shown["q"].is_monotonic_increasing
     assert not {"seed", "head", "lag"} & set(shown)
     assert len(shorten(planted.control)) == len(planted.control)
+
+
+def test_what_a_page_leaves_out_of_the_emergence_table():
+    _, abilities = made_up(planted=True)
+    table = emergence_table(abilities, TRACKED)
+    shown = shorten(table)
+    assert {"midpoint_low", "midpoint_high", "width"} <= set(table) - set(shown)
+    assert {"step_before", "step", "midpoint", "rise_after"} <= set(shown)
 
 
 def test_sentences_count_everything_that_was_tried(planted, independent):
@@ -200,7 +240,7 @@ def test_turns_at_the_emergence_are_counted():
     curves = tidy(pd.concat(rows, ignore_index=True))
     emergence = tidy(
         [{"model": "m", "step": 256, "metric": "a.emergence", "value": 1.0}],
-    ).assign(status="emerged", capability="a")
+    ).assign(status="emerged", capability="a", step_before=128)
     found = turns_near_emergence(curves, emergence).set_index("turn")
     assert found.loc["fastest", "value"] == 1
     assert found.loc["fastest", "null_mean"] < 0.2

@@ -101,7 +101,8 @@ def _words(window: tuple[int | None, int | None], status: str) -> str:
         return _CENSORED.get(status, status)
     if before is None:
         return f"from step {short_number(step)} on"
-    return f"{short_number(before)} to {short_number(step)}"
+    rises = ", rises most" if status == "rises_most" else ""
+    return f"{short_number(before)} to {short_number(step)}{rises}"
 
 
 def shade_windows(

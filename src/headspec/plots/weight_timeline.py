@@ -47,11 +47,11 @@ def plot_weight_timeline(
 ) -> go.Figure:
     """A statistic and its rate of change over training, with the emergence of capabilities.
 
-    From top to bottom: when each capability emerged (bars from the last step at chance to the
-    first above it), the statistic, its rate, and the capabilities with standard errors. The rate
-    of an interval is the difference of its ends over that of log(1 + step), drawn in the middle
-    of the interval. Windows of emergence are shaded behind every panel; the null of a statistic,
-    where it has one, lies behind its line.
+    From top to bottom: when each capability emerged (bars from the last step at chance to the first
+    above it, or where a continuous measure rises most), the statistic, its rate, and the
+    capabilities with standard errors. The rate of an interval is the difference of its ends over
+    that of log(1 + step), drawn in the middle of the interval. Windows of emergence are shaded
+    behind every panel; the null of a statistic, where it has one, lies behind its line.
 
     What it does not show: that a change within a window has to do with it. Most statistics change
     most at the same time, when the learning rate is high; `correlate_rates` asks whether they
@@ -63,7 +63,8 @@ def plot_weight_timeline(
             line a matrix; lines may differ in one of model, layer, head and matrix.
         layer, head: rows of one layer, of one head; None for all.
         capabilities: curves to show below: `step`, `metric`, `value`; optional `se`, `chance`.
-        emergence: rows of `Emergence.to_frame()`, one a capability.
+        emergence: rows of `Emergence.to_frame()`, one a capability; rows with the status
+            `"rises_most"` have the window of the largest rise in `step_before` and `step`.
 
     Returns:
         A figure; `customdata` holds true steps, traces the frame's numbers.
@@ -95,7 +96,7 @@ def plot_weight_timeline(
         x_title=axis.title,
         y_titles=["capability"] * bool(marks.names) + [unit, _rate_unit(unit), *shown],
         alt=_alt(lines, marks.said, label=name),
-        note=_note(shaded=bool(marks.names), bars=bool(curves)),
+        note=_note(marks, bars=bool(curves)),
     )
     at = int(bool(marks.names))
     for i in range(len(panels.titles)):
@@ -238,12 +239,12 @@ def _rate(line: WeightLine, axis: StepAxis) -> go.Scatter:
     )
 
 
-def _note(*, shaded: bool, bars: bool) -> str:
+def _note(marks: EmergenceMarks, *, bars: bool) -> str:
     words = ["Rates are differences over those of log(1 + step), drawn in mid-interval."]
-    if shaded:
-        words.append(
-            "Shaded: a capability emerges, from the last step at chance to the first above it."
-        )
+    if marks.names:
+        window = "Shaded: a capability emerges, from the last step at chance to the first above it"
+        graded = "; of a continuous measure, the interval in which it rises most"
+        words.append(f"{window}{graded * ('rises_most' in marks.status)}.")
     if bars:
         words.append("Bars on capabilities: one standard error over test items.")
     return " ".join(words)

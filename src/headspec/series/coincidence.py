@@ -33,7 +33,7 @@ class Coincidence:
         within: the distance, on `axis`.
         axis: log(1 + step) or step.
         null: how chance was made.
-        emergences: steps of emergence that were asked about.
+        emergences: steps of emergence that were asked about; of a window its end.
         exact: whether all of the null was counted, nothing drawn.
     """
 
@@ -102,12 +102,14 @@ def coincidence_test(
     Args:
         turns: steps where statistics turn (missing ones do not count), such as
             `inflection_steps(...)["step"]`.
-        emergences: steps where capabilities emerge, such as `emergence_step(...).step`.
+        emergences: where capabilities emerge: steps, such as `emergence_step(...).step`, or windows
+            (step before, step), from whose nearer end turns outside are measured.
         steps: of the checkpoints; their first and last bound training.
         within: distance that counts as near: e-folds of 1 + step, or steps.
         axis: of the distance.
         null: how chance is made.
-        pool: for `"other_capabilities"`; the emergences asked about are added where missing.
+        pool: for `"other_capabilities"`, steps or windows; the emergences asked about are added
+            where missing.
         n_null, seed: draws from a large pool.
 
     Returns:
@@ -132,7 +134,7 @@ def coincidence_test(
     check_choice("axis", axis, get_args(Axis))
     check_choice("null", null, get_args(ChanceTimes))
     ends = axis_positions(np.array([min(steps), max(steps)]), axis)
-    here = _places(turns, ends, axis, "turns")
+    here = _places(turns, ends, axis, "turns")[:, 0]
     near = _places(emergences, ends, axis, "emergences")
     within = float(within)
     if not within > 0:
@@ -142,8 +144,8 @@ def coincidence_test(
         counts, share = _shifted_counts(here - ends[0], near - ends[0], within, ends[1] - ends[0])
     else:
         every = near if pool is None else _places(pool, ends, axis, "times of the pool")
-        missing = [each for each in near if not np.isclose(every, each).any()]
-        chosen, exact = _choices(np.r_[every, missing], len(near), n_null, seed)
+        missing = [each for each in near if not np.isclose(every, each).all(axis=1).any()]
+        chosen, exact = _choices(np.array([*every, *missing]), len(near), n_null, seed)
         counts = _count(here, chosen, within)
         if not exact:
             counts = np.r_[counts, count]
@@ -161,7 +163,7 @@ def coincidence_test(
         within=within,
         axis=axis,
         null=null,
-        emergences=tuple(_steps(near, axis)),
+        emergences=tuple(_steps(near[:, 1], axis)),
         exact=exact,
     )
 
@@ -172,28 +174,36 @@ def _steps(places: np.ndarray, axis: Axis) -> list[float]:
 
 def _places(
     steps: Iterable[Any], ends: np.ndarray, axis: Axis, what: str
-) -> Float[np.ndarray, " step"]:
-    listed = [float(each) for each in steps if not pd.isna(each)]
+) -> Float[np.ndarray, "step end"]:
+    """Both ends of each window; those of a single step are one."""
+    given = [np.atleast_1d(each).tolist() for each in steps]
+    known = [each for each in given if not any(pd.isna(end) for end in each)]
+    listed = [[float(min(each)), float(max(each))] for each in known]
     places = np.array(listed) if axis == "step" else np.log1p(np.array(listed))
     if not listed or places.min() < ends[0] - 1e-9 or places.max() > ends[1] + 1e-9:
         raise InputError(
             expected=f"{what} between the first and the last step",
-            got=f"{listed[:5]}" if listed else "none",
+            got=f"{known[:5]}" if listed else "none",
             fix="Leave out curves that never turn or emerge; give all steps of the suite.",
         )
     return places
 
 
 def _count(
-    here: Float[np.ndarray, " turn"], near: Float[np.ndarray, "draw emergence"], within: float
+    here: Float[np.ndarray, " turn"], near: Float[np.ndarray, "draw emergence end"], within: float
 ) -> np.ndarray:
-    gaps = np.abs(here[:, None, None] - near[None])
+    gaps = _gaps(here[:, None, None], near[None])
     return (gaps.min(axis=2) <= within + 1e-12).sum(axis=0)
+
+
+def _gaps(here: np.ndarray, near: Float[np.ndarray, "*each end"]) -> np.ndarray:
+    """Distances from windows; 0 within."""
+    return np.maximum(np.maximum(near[..., 0] - here, here - near[..., 1]), 0.0)
 
 
 def _shifted_counts(
     here: Float[np.ndarray, " turn"],
-    near: Float[np.ndarray, " emergence"],
+    near: Float[np.ndarray, "emergence end"],
     within: float,
     span: float,
 ) -> tuple[np.ndarray, Float[np.ndarray, " piece"]]:
@@ -201,17 +211,17 @@ def _shifted_counts(
 
     A turn at t is near an emergence at e while (t + shift) modulo the span lies in e +- within.
     """
-    edges = np.concatenate([np.clip(near - within, 0, span), np.clip(near + within, 0, span)])
+    edges = np.clip(np.concatenate([near[:, 0] - within, near[:, 1] + within]), 0, span)
     cuts = np.unique(np.r_[0.0, span, ((edges[:, None] - here) % span).ravel()])
     middle = (cuts[1:] + cuts[:-1]) / 2
     moved = (here[None] + middle[:, None]) % span
-    gaps = np.abs(moved[..., None] - near).min(axis=2)
+    gaps = _gaps(moved[..., None], near).min(axis=2)
     return (gaps <= within).sum(axis=1), np.diff(cuts) / span
 
 
 def _choices(
     pool: np.ndarray, size: int, n_null: int, seed: int
-) -> tuple[Float[np.ndarray, "draw emergence"], bool]:
+) -> tuple[Float[np.ndarray, "draw emergence end"], bool]:
     if len(pool) <= size:
         raise InputError(
             expected=f"a pool of more than {size} times",
@@ -219,6 +229,6 @@ def _choices(
             fix="Give the emergence steps of all capabilities that were measured.",
         )
     if math.comb(len(pool), size) <= _MOST_EXACT:
-        return pool[np.array(list(itertools.combinations(range(len(pool)), size)))], True
+        return pool[np.array([*itertools.combinations(range(len(pool)), size)])], True
     rng = np.random.default_rng(seed)
     return np.stack([rng.choice(pool, size, replace=False) for _ in range(n_null)]), False

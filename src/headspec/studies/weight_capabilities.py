@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -27,6 +28,8 @@ class Tracked:
         continuous: name of the continuous curve of the same ability, for a thresholded one.
         turn: how the source is turned so that more is better: as it is, `"minus"` (a loss), or
             `"minus_log"` (a perplexity, which becomes the mean log probability in nats).
+        graded: whether it is a continuous measure, in nats. Such a one leaves chance by next to
+            nothing, long before anything comes of it: `emergence_windows` takes its largest rise.
     """
 
     name: str
@@ -34,24 +37,25 @@ class Tracked:
     chance: float | None = None
     continuous: str | None = None
     turn: str = "as_is"
+    graded: bool = False
 
 
 EMBEDDED = (
     Tracked("decimal_accuracy", "decimal_accuracy", 0.5, "decimal_log_prob_difference"),
-    Tracked("decimal_log_prob_difference", "decimal_log_prob_difference", 0.0),
+    Tracked("decimal_log_prob_difference", "decimal_log_prob_difference", 0.0, graded=True),
     Tracked("version_accuracy", "version_accuracy", 0.5, "version_log_prob_difference"),
-    Tracked("version_log_prob_difference", "version_log_prob_difference", 0.0),
+    Tracked("version_log_prob_difference", "version_log_prob_difference", 0.0, graded=True),
     Tracked("addition_accuracy", "addition_accuracy", 1 / 90, "addition_log_prob"),
-    Tracked("addition_log_prob", "addition_log_prob"),
-    Tracked("induction_gain", "induction_gain", 0.0),
-    Tracked("prose_log_prob", "prose_loss", turn="minus"),
+    Tracked("addition_log_prob", "addition_log_prob", graded=True),
+    Tracked("induction_gain", "induction_gain", 0.0, graded=True),
+    Tracked("prose_log_prob", "prose_loss", turn="minus", graded=True),
 )
 """What the embedded suite was trained to do. By chance half of the comparisons are right, picking
 either number, and one sum in 90, always answering the most frequent one."""
 
 PYTHIA = (
     Tracked("lambada_openai.acc", "lambada_openai.acc", continuous="lambada_openai.log_prob"),
-    Tracked("lambada_openai.log_prob", "lambada_openai.ppl", turn="minus_log"),
+    Tracked("lambada_openai.log_prob", "lambada_openai.ppl", turn="minus_log", graded=True),
     *(Tracked(name, name) for name in ("sciq.acc", "arc_easy.acc", "piqa.acc")),
     *(Tracked(name, name) for name in ("arc_challenge.acc_norm", "winogrande.acc", "logiqa.acc")),
 )
@@ -119,6 +123,20 @@ def of_models(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def by_size(models: Iterable[str]) -> list[str]:
+    """Names of models from the smallest on, as the names say it: 70m before 410m before 1.4b.
+
+    Args:
+        models: names; those without a size come first, in the order of the alphabet.
+    """
+
+    def size(name: str) -> float:
+        found = re.findall(r"(\d+(?:\.\d+)?)([kmb])\b", name.lower())
+        return float(found[-1][0]) * {"k": 1e3, "m": 1e6, "b": 1e9}[found[-1][1]] if found else 0.0
+
+    return sorted(models, key=lambda name: (size(name), name))
+
+
 def emergence_table(
     curves: pd.DataFrame, tracked: Sequence[Tracked], *, alpha: float = 0.05
 ) -> pd.DataFrame:
@@ -131,11 +149,12 @@ def emergence_table(
 
     Returns:
         One tidy row a model and capability, as `Emergence.to_frame` gives it (`status` is
-        `"not asked"` where no chance is known), with `capability`; `rise_before`, `rise_after`,
-        `rise`: the neighbouring steps with the largest rise; `continuous`: the continuous curve
-        of the same ability, with `continuous_before`, `continuous_after` and `comparison`, the
-        verdict of `compare_emergence`; and of `decline_after_peak`: `peak_step`, `peak`, `last`,
-        `p_decline` by standard errors, `p_wobble` by the wobble between checkpoints.
+        `"not asked"` where no chance is known), with `capability`; `graded`, whether it is
+        continuous; `rise_before`, `rise_after`, `rise`: the neighbouring steps with the largest
+        rise; `continuous`: the continuous curve of the same ability, with `continuous_before`,
+        `continuous_after` and `comparison`, the verdict of `compare_emergence`; and of
+        `decline_after_peak`: `peak_step`, `peak`, `last`, `p_decline` by standard errors,
+        `p_wobble` by the wobble between checkpoints.
 
     What it does not show: that something began at `step`. Chance is left when errors are small
     enough to see it, which is earlier on a larger test; a thresholded measure leaves chance later
@@ -151,7 +170,7 @@ def emergence_table(
         if np.isfinite(chance := float(part["chance"].iloc[0])):
             found = emergence_step(part, one.name, chance=chance, se="se", alpha=alpha)
             row |= found.to_frame().iloc[0].to_dict()
-        row |= {"capability": one.name, "continuous": one.continuous}
+        row |= {"capability": one.name, "graded": one.graded, "continuous": one.continuous}
         row["rise_before"], row["rise_after"], row["rise"] = _largest_rise(part)
         if (other := parts.get((model, one.continuous))) is not None:
             row["continuous_before"], row["continuous_after"], _ = _largest_rise(other)
@@ -162,6 +181,31 @@ def emergence_table(
     table = tidy(rows)
     whole = [name for name in table.columns if name.endswith(("step", "before", "after"))]
     return table.astype(dict.fromkeys(whole, "Int64"))
+
+
+def emergence_windows(table: pd.DataFrame) -> pd.DataFrame:
+    """When capabilities emerge, as the study takes it: (step_before, step] of each.
+
+    Accuracies: where they leave chance. Continuous measures: where they rise most, since chance is
+    left as soon as errors are small enough to see it: the loss on a repeated sequence is below
+    that on the first one by .004 nats a thousand steps before there is any induction.
+
+    Args:
+        table: of `emergence_table`, or rows of `Emergence.to_frame`.
+
+    Returns:
+        The rows of capabilities that emerge, `status` `"emerged"` or, where `step_before` and
+        `step` are those of the largest rise, `"rises_most"`.
+
+    What it does not show: that a largest rise stands out. Every curve has one; those that never
+    leave a known chance, or are lost again, are left out.
+    """
+    graded = table["graded"] if "graded" in table else np.zeros(len(table))
+    graded = np.asarray(graded, dtype=bool) & ~table["status"].isin(("never", "lost"))
+    rises = table.loc[graded]
+    rises = rises.assign(step_before=rises.get("rise_before"), step=rises.get("rise_after"))
+    chance = table.loc[~graded & (table["status"] == "emerged")]
+    return pd.concat([chance, rises.assign(status="rises_most")]).sort_index()
 
 
 def _largest_rise(part: pd.DataFrame) -> tuple[int, int, float]:

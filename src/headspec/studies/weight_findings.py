@@ -5,10 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from headspec.studies.weight_controls import (
+    CLOSE,
+    CLOSE_R,
+    PERFECT,
+    can_decide,
+    count_seen,
+    count_tests,
+)
 from headspec.studies.weight_curves import CLUSTER_METRIC
-from headspec.studies.weight_links import WeightLinks, count_seen, count_tests
+from headspec.studies.weight_links import WeightLinks
 
 _MOST = 4
+_KEPT_IN_FILES = ("midpoint_low", "midpoint_high", "width", "graded")  # not shown on a page
 
 
 def describe_links(found: WeightLinks, *, alpha: float = 0.05) -> list[str]:
@@ -42,7 +51,7 @@ def conclude_links(found: WeightLinks, *, alpha: float = 0.05) -> str:
     """
     main = found.overall if found.pooled_overall is None else found.pooled_overall
     tested, passed = count_tests(main, alpha)
-    seen, asked = count_seen(found)
+    (seen, asked), (close, _) = (count_seen(found.control, kind) for kind in (PERFECT, CLOSE))
     where = "in this model" if found.pooled_overall is None else "over all sizes"
     if passed:
         return (
@@ -55,11 +64,13 @@ def conclude_links(found: WeightLinks, *, alpha: float = 0.05) -> str:
     )
     if not seen:
         return f"{answer} These tests could not have found any: nothing is decided."
-    rest = "" if seen == asked else " About the others nothing is decided."
-    return (
-        f"{answer} For {seen} of {asked} capabilities a statistic with the very same course would "
-        f"have been found.{rest}"
+    answer += (
+        f" For {seen} of {asked} capabilities a statistic with the very same course would have "
+        f"been found, for {close} one whose rates correlate {CLOSE_R:g} with the capability's."
     )
+    if not can_decide(found.control):
+        return f"{answer} That is too few to decide."
+    return answer + ("" if close == asked else " About the others nothing is decided.")
 
 
 def shorten(table: pd.DataFrame, *, most: int = 24) -> pd.DataFrame:
@@ -75,7 +86,9 @@ def shorten(table: pd.DataFrame, *, most: int = 24) -> pd.DataFrame:
     first = [name for name in ("model", "capability") if len(table[name].dropna())]
     if "status" not in table and n_different["metric"] > 1:  # else the capability's name again
         first.append("metric")
-    left_out = {"metric", "seed", *first} | {x for x, n in n_different.items() if n == 1}
+    left_out = {"metric", "seed", *first, *_KEPT_IN_FILES} | {
+        x for x, n in n_different.items() if n == 1
+    }
     left_out -= {"value", "p", "q"}
     names = [*first, *(str(name) for name in table if name not in left_out)]
     return table.reset_index(drop=True).reindex(columns=names)
@@ -122,14 +135,19 @@ def _pooled(pooled: pd.DataFrame, alpha: float, what: str) -> str:
 
 def _control(control: pd.DataFrame) -> str:
     """What the tests could have seen."""
-    said = []
-    for pooled, part in control.groupby(control["model"].isna()):
-        where = "over all sizes" if pooled else "in single models"
-        said.append(f"{part['seen'].to_numpy(bool).sum()} of {len(part)} {where}")
+    said: dict[str, list[str]] = {PERFECT: [], CLOSE: []}
+    pooled = control["model"].isna().to_numpy(bool)
+    for which in np.unique(pooled):
+        for kind, part in control.loc[pooled == which].groupby("metric"):
+            where = "over all sizes" if which else "in single models"
+            seen = part["seen"].to_numpy(bool).sum()
+            said[str(kind)].append(f"{seen} of {len(part)} {where}")
     return (
         "What these tests can see: a statistic identical to the capability itself would pass the "
-        f"correction for {' and '.join(said)}. A capability that rises in one interval alone "
-        "cannot be told from a coincidence, whatever changes with it."
+        f"correction for {' and '.join(said[PERFECT])}; one whose rates correlate {CLOSE_R:g} "
+        f"with the capability's, in at least half of its draws, for {' and '.join(said[CLOSE])}. "
+        "A capability that rises in one interval alone cannot be told from a coincidence, "
+        "whatever changes with it."
     )
 
 

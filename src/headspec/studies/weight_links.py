@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta
 
-from headspec.results import tidy
 from headspec.series.correlation import correlate_rates
 from headspec.series.pooling import pool_models
 from headspec.series.rate_correlations import RateCorrelations
 from headspec.stats import false_discovery_rate
+from headspec.studies.weight_controls import link_controls
 from headspec.studies.weight_curves import mean_over_layers, mean_over_matrices
 from headspec.studies.weight_turns import turns_near_emergence
 
@@ -31,9 +31,7 @@ class WeightLinks:
             comparison only.
         links: the same for every matrix, averaged over layers: a family of its own.
         by_layer: the same for every matrix of every layer: another one.
-        control: what the tests of `overall` can see: each capability in the place of a
-            statistic, which is a perfect link. One row a model (and one for all of them, `model`
-            missing, p pooled) and capability; `seen` where its p would pass the correction.
+        control: of `link_controls`: what the tests of `overall` can see.
         coincidences: of `turns_near_emergence`: whether statistics turn when capabilities emerge.
         pooled_overall, pooled: of `pool_models` on `overall` and `links`: one row a statistic and
             capability; None for a single model.
@@ -102,7 +100,15 @@ def link_weights(
         by_layer=with_raw_tests(
             correlated(curves.loc[curves["layer"].notna()], capabilities).to_frame()
         ),
-        control=_control(capabilities, overall, together, (n_null, n_pooled), alpha, seed),
+        control=link_controls(
+            capabilities,
+            overall,
+            together,
+            n_null=n_null,
+            n_pooled=n_pooled,
+            alpha=alpha,
+            seed=seed,
+        ),
         coincidences=turns_near_emergence(curves, emergence),
         pooled_overall=together,
         pooled=_pooled(each, min(n_pooled, _MANY)),
@@ -114,47 +120,6 @@ def _pooled(found: RateCorrelations, n_null: int) -> pd.DataFrame | None:
     if len({group.model for group in found.groups}) < 2:
         return None
     return pool_models(found, n_null=n_null).to_frame()
-
-
-def _control(
-    capabilities: pd.DataFrame,
-    links: pd.DataFrame,
-    pooled: pd.DataFrame | None,
-    n_null: tuple[int, int],
-    alpha: float,
-    seed: int,
-) -> pd.DataFrame:
-    """What a statistic that is the capability itself would reach, and whether it would pass."""
-    alone, together = [], []
-    for _, own in capabilities.groupby("metric", sort=False):
-        found = correlate_rates(own, own, n_null=n_null[0], seed=seed)
-        alone.append(found.to_frame())
-        if pooled is not None:
-            together.append(pool_models(found, n_null=n_null[1]).to_frame())
-    tables = [_seen(pd.concat(alone), links, alpha)]
-    if pooled is not None:
-        tables.append(_seen(pd.concat(together), pooled, alpha))
-    return tidy(pd.concat(tables, ignore_index=True), metric="perfect_link")
-
-
-def count_tests(table: pd.DataFrame, alpha: float) -> tuple[int, int]:
-    """How many tests were done, and how many pass the correction at `alpha`."""
-    p, q = (table[name].to_numpy(float) for name in ("p", "q"))
-    return int(np.isfinite(p).sum()), int((q <= alpha).sum())
-
-
-def count_seen(found: WeightLinks) -> tuple[int, int]:
-    """For how many capabilities the family that decides would see a perfect link, of how many."""
-    is_pooled = found.control["model"].isna().to_numpy(bool)
-    seen = found.control["seen"].to_numpy(bool)[is_pooled == (found.pooled_overall is not None)]
-    return int(seen.sum()), len(seen)
-
-
-def _seen(control: pd.DataFrame, family: pd.DataFrame, alpha: float) -> pd.DataFrame:
-    """Whether one more test with such a p would pass beside those of the family."""
-    tests, passed = count_tests(family, alpha)
-    seen = control["p"].to_numpy(float) * (tests + 1) <= alpha * (1 + passed)
-    return control[["model", "capability", "value", "p", "n"]].assign(tests=tests, seen=seen)
 
 
 def with_raw_tests(links: pd.DataFrame) -> pd.DataFrame:
