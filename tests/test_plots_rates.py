@@ -123,6 +123,9 @@ def test_a_constant_curve_leaves_a_grey_cell():
     figure = plots.plot_rate_heatmap(rows)
     at = figure.layout.yaxis.ticktext.index("power-law α")
     assert np.isnan(np.array(the(figure, "cells")[0].z, float)[at]).all()
+    assert "Grey cells: no correlation" in figure.layout.meta["headspec"]["note"]
+    whole = ONE[ONE["metric"] == "q.alpha"]
+    assert "Grey" not in plots.plot_rate_heatmap(whole).layout.meta["headspec"]["note"]
     behind = [s for s in figure.layout.shapes if s.name == "no correlation"]
     assert len(behind) == len(the(figure, "cells"))
     assert {s.layer for s in behind} == {"below"}

@@ -81,7 +81,7 @@ def test_capabilities_of_pythia_alone(tmp_path):
     assert done.returncode == 0, done.stderr
     (said,) = [line for line in done.stdout.splitlines() if line.startswith("- lambada openai.acc")]
     assert (
-        "1000 to 3000 (pythia-160m, pythia-410m, pythia-1.4b), 3000 to 13000 (pythia-70m)" in said
+        "3000 to 13000 (pythia-70m), 1000 to 3000 (pythia-160m, pythia-410m, pythia-1.4b)" in said
     )
     declines = [
         line for line in done.stdout.splitlines() if "Late decline: lambada openai.acc" in line

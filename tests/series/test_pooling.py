@@ -54,6 +54,23 @@ def test_depth_bins_match_layers_of_models_of_other_depth():
     assert (pooled["n_models"] == 2).all()
 
 
+def test_what_one_model_alone_has_does_not_count_in_the_correction():
+    stats, goals, rng = [], [], np.random.default_rng(4)
+    for model, n in (("a", 12), ("b", 3)):
+        values = walks(rng, n, EMBEDDED)
+        stats.append(frame_of(values[1:], EMBEDDED, model=model))
+        goals.append(frame_of(values[:1], EMBEDDED, "c", model=model))
+    found = correlate_rates(pd.concat(stats), pd.concat(goals), n_null=100)
+    pooled, every = (pool_models(found, n_null=100, min_models=n).to_frame() for n in (2, 1))
+    assert pooled["n_models"].tolist() == [2, 2]
+    assert sorted(every["n_models"]) == [1] * 9 + [2, 2]
+    both = every.loc[every["n_models"] == 2]
+    assert pooled["p"].tolist() == both["p"].tolist()
+    assert (pooled["q"].to_numpy(float) <= both["q"].to_numpy(float)).all()
+    with pytest.raises(InputError, match="that 3 models have"):
+        pool_models(found, n_null=100, min_models=3)
+
+
 def test_models_on_other_steps_are_pooled_too():
     stats, goals, rng = [], [], np.random.default_rng(4)
     for model, steps in (("a", EMBEDDED), ("b", PYTHIA)):

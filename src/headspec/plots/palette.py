@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
-SYMBOLS = ("circle", "square", "diamond", "hexagon", "pentagon", "star", "cross")
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#0a0a0a")
+SYMBOLS = ("circle", "square", "diamond", "hexagon", "pentagon", "star", "cross", "triangle-up")
 LIGHT_TEXT, DARK_TEXT = "#fffffe", "#111112"
-TEXT_ON = (LIGHT_TEXT, LIGHT_TEXT, LIGHT_TEXT, DARK_TEXT, DARK_TEXT, DARK_TEXT, DARK_TEXT)
+TEXT_ON = (*[LIGHT_TEXT] * 3, *[DARK_TEXT] * 4, LIGHT_TEXT)
 
 PAPER = "#ffffff"
 INK = "#1b1f24"
@@ -56,6 +56,7 @@ DARK = {
     "#56B4E9": "#a5dbf7",
     "#E69F00": "#f2b63c",
     "#F0E442": "#f5ec7a",
+    "#0a0a0a": "#f4f4f2",
     LIGHT_TEXT: "#0b0d10",
     DARK_TEXT: "#0b0d11",
     PAPER: "#14171b",
@@ -171,7 +172,7 @@ def diverging_axis(limit: float, *, title: str, below: float, capped: bool = Fal
 def category(index: int) -> tuple[str, str, str]:
     """The colour, the marker symbol and the colour of text on it, of the index-th category.
 
-    Colours repeat after seven, with other symbols: 49 pairs differ.
+    Colours repeat after eight, with other symbols: 64 pairs differ.
     """
     turn, i = divmod(index, len(OKABE_ITO))
     return OKABE_ITO[i], SYMBOLS[(i + turn) % len(SYMBOLS)], TEXT_ON[i]

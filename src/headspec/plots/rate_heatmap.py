@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,7 +89,9 @@ def plot_rate_heatmap(
         x_title="",
         y_titles=[""] * len(panels.titles),
         alt=_alt(rows, alpha=alpha, which=which),
-        note=_note(places, which=which, alpha=alpha, lag=lag),
+        note=_note(places, which=which, alpha=alpha, lag=lag)
+        + " Grey cells: no correlation, as one of the two curves is constant or was not measured."
+        * _has_blanks(rows),
     )
     shapes = [
         shape
@@ -114,6 +117,15 @@ def _refuse_repeats(rows: pd.DataFrame) -> None:
             got=f"several of {row['metric']} with {row['capability']} {row['place']}".rstrip(),
             fix="Filter the frame to one model and one way of correlating.",
         )
+
+
+def _has_blanks(rows: pd.DataFrame) -> bool:
+    """Whether some cell of a panel has no correlation."""
+    for _, part in rows.groupby("matrix"):
+        sizes = [len(set(part[name])) for name in ("statistic", "capability", "place")]
+        if np.isfinite(part["value"].to_numpy(float)).sum() < math.prod(sizes):
+            return True
+    return False
 
 
 def _note(places: list[str], *, which: str, alpha: float, lag: int) -> str:

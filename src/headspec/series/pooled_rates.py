@@ -30,9 +30,8 @@ class PooledRates:
         """Tidy rows: `metric`, `value` the pooled r, `p` two-sided, `n` the number of models.
 
         Further columns: `capability`, `lag`, `low`, `high`, `q` (p adjusted over all rows),
-        `sign_consistency` (share of models whose r has the sign of the pooled one; 1 if there is
-        one model alone), `n_models`, `tau` (spread between models, in Fisher's z) and those of
-        `by`.
+        `sign_consistency` (share of models whose r has the sign of the pooled one), `n_models`,
+        `tau` (spread between models, in Fisher's z) and those of `by`.
         """
         return tidy(self.table)
 

@@ -28,6 +28,7 @@ def pool_models(
     depth_bins: int | None = None,
     level: float = 0.95,
     n_null: int = 5000,
+    min_models: int = 2,
 ) -> PooledRates:
     """Pool correlations of rates over models, one row a statistic and capability.
 
@@ -51,13 +52,15 @@ def pool_models(
             parts (column `depth_bin`).
         level: of the intervals.
         n_null: surrogates.
+        min_models: statistics of fewer models are left out. What one model alone has is not
+            pooled, and would count in the correction as if it were; 1 keeps it.
 
     Returns:
         `PooledRates`.
 
     Raises:
-        InputError: fewer than two models or 20 surrogates, circular shifts, or a column of `by`
-            that is missing.
+        InputError: fewer than two models or 20 surrogates, circular shifts, a column of `by`
+            that is missing, or no statistic that `min_models` models have.
 
     What it does not show: that models to come would behave alike (two to four sizes say little
     about spread), nor that layers agree with one another. The interval asks how far r lies from
@@ -95,11 +98,17 @@ def pool_models(
     for goal in goals:
         for lag in found.lags:
             numbers = _pooled(found, goal, lag, models, members, len(index), level, n_null)
-            there = np.flatnonzero(numbers["n_models"] > 0)
+            there = np.flatnonzero(numbers["n_models"] >= max(min_models, 1))
             rows = index.to_frame(index=False).iloc[there].reset_index(drop=True)
             columns = {name: values[there] for name, values in numbers.items()}
             tables.append(rows.assign(**columns, capability=goal, lag=lag))
     table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise InputError(
+            expected=f"a statistic that {min_models} models have, with a capability they have too",
+            got=f"none under the same {', '.join(keys[0])}",
+            fix="Give statistics of different models the same names, or lower min_models.",
+        )
     table["q"] = false_discovery_rate(np.asarray(table["p"], dtype=float))
     tidied = tidy(table.assign(n=table["n_models"]), seed=found.seed)
     return PooledRates(tidied, models, (*by, *(["depth_bin"] if depth_bins else [])), level)
