@@ -138,7 +138,7 @@ def test_the_answer_says_what_was_found_or_could_have_been(planted, independent)
     assert "nothing is decided" in unseen
     half = independent.control.assign(seen=independent.control["metric"] == "perfect_link")
     missed = conclude_links(type(independent)(**{**vars(independent), "control": half}))
-    assert missed.endswith("for 0 one whose rates correlate 0.9 with the capability's. "
+    assert missed.endswith("for none one whose rates correlate 0.9 with the capability's. "
                            "That is too few to decide.")  # fmt: skip
 
 

@@ -66,7 +66,8 @@ def conclude_links(found: WeightLinks, *, alpha: float = 0.05) -> str:
         return f"{answer} These tests could not have found any: nothing is decided."
     answer += (
         f" For {seen} of {asked} capabilities a statistic with the very same course would have "
-        f"been found, for {close} one whose rates correlate {CLOSE_R:g} with the capability's."
+        f"been found, for {close or 'none'} one whose rates correlate {CLOSE_R:g} with the "
+        "capability's."
     )
     if not can_decide(found.control):
         return f"{answer} That is too few to decide."
