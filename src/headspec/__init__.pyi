@@ -149,8 +149,8 @@ from .tasks.task_scores import score_task as score_task
 from .tasks.text_losses import TextLosses as TextLosses
 from .tasks.text_losses import perplexity as perplexity
 from .tasks.tokenised import TokenisedTask as TokenisedTask
-from .weights.circuit_result import CircuitSVD as CircuitSVD
 from .weights.circuit_result import CircuitSpectrum as CircuitSpectrum
+from .weights.circuit_result import CircuitSVD as CircuitSVD
 from .weights.circuits import ov_spectrum as ov_spectrum
 from .weights.circuits import ov_svd as ov_svd
 from .weights.circuits import qk_spectrum as qk_spectrum
