@@ -101,6 +101,7 @@ def _panel_title(unit: str, names: list[str]) -> str:
 
 
 def curve_trace(rows: pd.DataFrame, axis: StepAxis, name: str, index: int) -> go.Scatter:
+    """One capability over training, with standard errors where the rows have them."""
     colour, symbol, _ = category(index)
     se = number_column(rows, "se")
     bars = {"error_y": {"type": "data", "array": se, "thickness": 1, "width": 3}}
@@ -120,6 +121,7 @@ def curve_trace(rows: pd.DataFrame, axis: StepAxis, name: str, index: int) -> go
 
 
 def chance_traces(rows: pd.DataFrame, axis: StepAxis, name: str, index: int) -> list[go.Scatter]:
+    """The level of chance as a dotted line; nothing where it is not known."""
     chance = number_column(rows, "chance")
     if chance is None:
         return []

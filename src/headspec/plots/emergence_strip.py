@@ -11,9 +11,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from headspec.errors import InputError
-from headspec.plots.palette import INK, TRANSITION, category
+from headspec.plots.palette import INK, category
 from headspec.plots.panels import Panels
 from headspec.plots.steps import StepAxis, short_number
+from headspec.plots.window import shade_span
 from headspec.plots.wording import capability_name
 
 _NEEDED = ("metric", "status", "step", "step_before")
@@ -109,24 +110,10 @@ def shade_windows(
     figure: go.Figure, panels: Panels, index: int, *, axis: StepAxis, marks: EmergenceMarks
 ) -> None:
     """Shade every window in one panel, below grid and data; where two overlap it is darker."""
-    names = panels.names(index)
     for before, step in marks.windows:
-        if before is None or step is None:
-            continue
-        x0, x1 = axis.place([before, step])
-        figure.add_shape(
-            type="rect",
-            xref=names["xaxis"],
-            yref=f"{names['yaxis']} domain",
-            x0=x0,
-            x1=x1,
-            y0=0,
-            y1=1,
-            fillcolor=TRANSITION,
-            line={"width": 0},
-            layer="below",
-            name="emergence",
-        )
+        if before is not None and step is not None:
+            x0, x1 = axis.place([before, step])
+            shade_span(figure, panels, index, ends=(x0, x1), name="emergence")
 
 
 def strip_axis(marks: EmergenceMarks) -> dict:

@@ -47,6 +47,7 @@ class CellGrid:
 
 
 def cell_grid(rows: pd.DataFrame) -> CellGrid:
+    """How wide cells are and how names are written, so that they fit."""
     capabilities = list(dict.fromkeys(rows["capability"]))
     n_places = max(len(set(part["place"])) for _, part in rows.groupby("matrix"))
     columns = 3 if len(capabilities) * n_places <= 24 else 2

@@ -87,6 +87,7 @@ def null_bands(part: pd.DataFrame, lane: float) -> go.Scatter:
 def model_marks(
     part: pd.DataFrame, index: int, *, name: str, lane: float, alpha: float
 ) -> go.Scatter:
+    """The correlations of one model, filled where q is small."""
     colour, symbol, _ = category(index)
     data = part[["p", "q", "null_q05", "null_q95", "raw_r"]].to_numpy(float)
     said = [
@@ -162,6 +163,7 @@ def centres(chosen: pd.DataFrame, *, lane: float) -> go.Scatter:
 
 
 def forest_legend(models: list[str]) -> list[go.Scatter]:
+    """What every mark and colour of the forest means."""
     marks: list[dict] = []
     for i, model in enumerate(models):
         colour, symbol, _ = category(i)

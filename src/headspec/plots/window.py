@@ -36,20 +36,27 @@ def shade_window(
     """Shade the window in one panel, below grid and data."""
     if not _is_known(transition):
         return
-    names = panels.names(index)
     before, after = axis.place([transition.step_before, transition.step_after])
+    shade_span(figure, panels, index, ends=(before, after), name="transition")
+
+
+def shade_span(
+    figure: go.Figure, panels: Panels, index: int, *, ends: tuple[float, float], name: str
+) -> None:
+    """Shade between two places on the step axis in one panel, below grid and data."""
+    names = panels.names(index)
     figure.add_shape(
         type="rect",
         xref=names["xaxis"],
         yref=f"{names['yaxis']} domain",
-        x0=before,
-        x1=after,
+        x0=ends[0],
+        x1=ends[1],
         y0=0,
         y1=1,
         fillcolor=TRANSITION,
         line={"width": 0},
         layer="below",
-        name="transition",
+        name=name,
     )
 
 

@@ -64,6 +64,7 @@ def build_stats(
     rank: int,
     values: np.ndarray | None,
 ) -> SpectralStats:
+    """The result: what was asked for, and NaN for the rest."""
     fields: dict[str, Any] = {name: np.full(shape, np.nan) for name in SCALARS}
     fields["top_variance"] = np.full((*shape, len(ks)), np.nan)
     fields |= {name: np.asarray(found[name]) for name in wanted}
