@@ -1,0 +1,1 @@
+"""Tensors only: what attention patterns and activations say."""

@@ -1,0 +1,1 @@
+"""Making checkpoints: data, small models, and the loop that trains them."""
