@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Processes that run tests, one thread each.
+PROCESSES ?= $(shell getconf _NPROCESSORS_ONLN)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TOKENIZERS_PARALLELISM = false
 
@@ -15,11 +18,11 @@ studies: $(VENV)/.base
 	$(BIN)/python examples/all_studies.py --out out
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 # The tests that build models, on the oldest supported transformer-lens: both model classes.
 test-oldest: .venv-oldest/.test
-	.venv-oldest/bin/python -m pytest -m models $(PYTEST_ARGS)
+	$(PYTEST:$(BIN)%=.venv-oldest/bin%) -m models $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
