@@ -149,6 +149,8 @@ from .tasks.task_scores import score_task as score_task
 from .tasks.text_losses import TextLosses as TextLosses
 from .tasks.text_losses import perplexity as perplexity
 from .tasks.tokenised import TokenisedTask as TokenisedTask
+from .training.mini_qwen import MiniQwenConfig as MiniQwenConfig
+from .training.mini_qwen import build_mini_qwen as build_mini_qwen
 from .weights.circuit_result import CircuitSpectrum as CircuitSpectrum
 from .weights.circuit_result import CircuitSVD as CircuitSVD
 from .weights.circuits import ov_spectrum as ov_spectrum
