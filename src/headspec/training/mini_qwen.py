@@ -121,7 +121,7 @@ class MiniQwenConfig:
             sizes["vocab_size"] = vocab_size
         if seq_len is not None:
             sizes["max_positions"] = seq_len
-        return cls(**sizes)
+        return cls.from_dict(sizes)
 
     @property
     def attention(self) -> Attention:
