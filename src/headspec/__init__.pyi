@@ -127,6 +127,8 @@ from .stats import bootstrap_means as bootstrap_means
 from .stats import false_discovery_rate as false_discovery_rate
 from .stats import permutation_p as permutation_p
 from .stats import summarise_null as summarise_null
+from .studies.factorial import factorial_effects as factorial_effects
+from .studies.factorial_result import FactorialEffects as FactorialEffects
 from .sweeps import SweepError as SweepError
 from .sweeps import UnverifiedSuiteWarning as UnverifiedSuiteWarning
 from .sweeps import sweep as sweep
