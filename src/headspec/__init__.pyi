@@ -1,4 +1,12 @@
 from . import results as results
+from .activations.attention import attention_distance as attention_distance
+from .activations.attention import attention_entropy as attention_entropy
+from .activations.attention import sink_mass as sink_mass
+from .activations.attention_by_topic import topic_ratio as topic_ratio
+from .activations.attention_by_topic import topic_specialisation as topic_specialisation
+from .activations.attention_by_topic import within_topic_mass as within_topic_mass
+from .activations.attention_reference import AttentionBaselines as AttentionBaselines
+from .activations.attention_reference import attention_baselines as attention_baselines
 from .checkpoints.chance_levels import chance_level as chance_level
 from .checkpoints.checkpoint import Checkpoint as Checkpoint
 from .checkpoints.evals import EvalFilesWarning as EvalFilesWarning
