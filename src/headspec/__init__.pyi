@@ -78,6 +78,8 @@ from .lens.logits import Metric as Metric
 from .lens.models import load_model as load_model
 from .lens.models import wrap_model as wrap_model
 from .lens.protocols import HookedModel as HookedModel
+from .lens.rope import drop_rope as drop_rope
+from .lens.rope import restore_dropped_rope as restore_dropped_rope
 from .lens.weights import head_weights as head_weights
 from .measures import CapabilityMeasure as CapabilityMeasure
 from .measures import ClusterMeasure as ClusterMeasure

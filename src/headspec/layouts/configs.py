@@ -111,13 +111,14 @@ def rotary(config: Mapping[str, Any], *, layer: int = 0) -> Rotary | None:
     `rotary_emb_base`, `rope_theta`, `rope_scaling`), with the precedence transformers gives them.
     As there, `partial_rotary_factor` counts only where the architecture or the scaling heeds it:
     a Llama or Qwen3 with plain rotary embeddings rotates whole heads whatever the config says.
+    None in layers that `headspec.drop_rope` recorded.
 
     Args:
         config: the parsed config.json.
         layer: some models rotate sliding-window layers differently from full ones.
     """
     row = layout(config)
-    if not row.rotary:
+    if not row.rotary or layer in (config.get("dropped_rope_layers") or ()):
         return None
     rope = _rope_parameters(config, layer)
     scaling = rope.get("rope_type") or rope.get("type")

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from headspec.lens.block_parts import Function, Layer, Parts, UnsupportedBlocks
+from headspec.lens.rope import drops_rope
 
 _BASES = {"gpt_neox": "gpt_neox", "gpt2": "transformer"}
 _TYPES = ("gpt_neox", "gpt2", "llama", "mistral", "qwen2", "qwen3", "olmo")
@@ -90,7 +91,7 @@ def _layer(
         heads={name: _heads(getattr(attention, name), d_head) for name in "qkv"},
         head_norms=norms,
         clip=None if clip is None else float(clip),
-        rotary=rotary,
+        rotary=None if drops_rope(hf_layer) else rotary,
         adjacent=False,
         scale=scale,
         out=lambda z: output(z),

@@ -16,6 +16,7 @@ from headspec.errors import UnsupportedArchitectureError
 from headspec.layouts import architecture, dimensions, rotary
 from headspec.lens.processing import explain_failures, processing_flags
 from headspec.lens.protocols import Processing
+from headspec.lens.rope import stop_rotation
 
 _ACTIVATION_KEYS = ("hidden_act", "activation_function")
 _POST_NORM = ("olmo2",)
@@ -72,6 +73,8 @@ def build_hooked_transformer(
         # Clones: folding would otherwise write into the given model.
         state = {key: value.detach().clone() for key, value in state.items()}
         model.load_and_process_state_dict(state, **flags)
+    for layer in getattr(hf_model.config, "dropped_rope_layers", None) or ():
+        stop_rotation(model.blocks[layer].attn, n_ctx=cfg.n_ctx)
     for parameter, flag in zip(hf_model.parameters(), trainable, strict=True):
         parameter.requires_grad_(flag)  # the conversion freezes the given model
     return model.to(hf_model.device, print_details=False), flags
@@ -122,7 +125,7 @@ def hooked_transformer_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _positions(config: dict[str, Any]) -> dict[str, Any]:
-    turned = rotary(config)
+    turned = rotary({**config, "dropped_rope_layers": None})  # dropped layer by layer, later
     if turned is None:
         return {}
     settings: dict[str, Any] = {

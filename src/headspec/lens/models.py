@@ -23,6 +23,7 @@ from headspec.lens.processing import (
     record_origin,
 )
 from headspec.lens.protocols import HookedModel, ModelClass, Processing
+from headspec.lens.rope import restore_dropped_rope
 
 
 def load_model(
@@ -136,6 +137,7 @@ def wrap_model(
             got="one that is inside a TransformerBridge already",
             fix="Build a fresh model: a Bridge wraps its model in place.",
         )
+    restore_dropped_rope(hf_model)
     _place(hf_model, device=device, dtype=dtype)
     hf_model.eval()
     hf_model.set_attn_implementation("eager")  # fused attention keeps no patterns to hook

@@ -14,6 +14,7 @@ from headspec.heads import check_layer
 from headspec.layouts import LAYOUTS, head_weights_from_tensors
 from headspec.layouts import rotary as rotary_of_config
 from headspec.lens.processing import origin_of
+from headspec.lens.rope import stands_still
 
 _MATRICES = ("W_Q", "W_K", "W_V", "W_O")
 _BIASES = ("b_Q", "b_K", "b_V", "b_O")
@@ -89,7 +90,7 @@ def _from_hooked(model: Any, layer: int) -> HeadWeights:
         **gains,
         qk_norm_eps=_epsilon(model.cfg, config, has_gains=gains["q_norm"] is not None),
         qkv_clip=_clip(config.get("clip_qkv", getattr(model.cfg, "clip_qkv", None))),
-        rotary=_rotary(model.cfg, config, layer),
+        rotary=_rotary(model, config, layer),
         processing=origin.processing,
         model=origin.model,
         step=origin.step,
@@ -151,7 +152,8 @@ def _clip(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _rotary(cfg: Any, config: Mapping[str, Any], layer: int) -> Rotary | None:
+def _rotary(model: Any, config: Mapping[str, Any], layer: int) -> Rotary | None:
+    cfg = model.cfg
     if config.get("model_type") in LAYOUTS:
         return rotary_of_config(config, layer=layer)
     if getattr(cfg, "positional_embedding_type", None) != "rotary":
@@ -162,6 +164,8 @@ def _rotary(cfg: Any, config: Mapping[str, Any], layer: int) -> Rotary | None:
             got=repr(config.get("model_type")),
             fix="Add a row for it to headspec.layouts.LAYOUTS.",
         )
+    if stands_still(model.blocks[layer].attn):
+        return None
     return Rotary(
         dim=int(getattr(cfg, "rotary_dim", None) or cfg.d_head),
         base=float(getattr(cfg, "rotary_base", None) or 10000.0),
