@@ -66,7 +66,7 @@ def test_seven_effects_of_three_factors():
     assert [len(effect) for effect in found.effects] == [1, 1, 1, 2, 2, 2, 3]
     frame = found.to_frame()
     assert list(frame.columns[: len(hs.results.TIDY_COLUMNS)]) == list(hs.results.TIDY_COLUMNS)
-    assert frame["effect"].iloc[-1] == "attention x ordering x position"
+    assert frame["effect"].iloc[-1] == "attention:ordering:position"
     assert frame["contrast"].iloc[1] == "topic_ordered - shuffled"
     assert (frame["n"] == 3).all()
     np.testing.assert_allclose(frame["q"], hs.false_discovery_rate(frame["p"]))

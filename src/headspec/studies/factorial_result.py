@@ -53,7 +53,7 @@ class FactorialEffects:
     def to_frame(self) -> pd.DataFrame:
         """One row an effect and outcome; `metric` is the outcome where no `by` column has it.
 
-        Extra columns: `effect` ("ordering", "attention x ordering"), `order` (1 for main effects),
+        Extra columns: `effect` ("ordering", "attention:ordering"), `order` (1 for main effects),
         `contrast` (of a main effect, the levels: "topic_ordered - shuffled"), `low high se q`, and
         the columns `by`. `null_mean` is 0, `n` the number of blocks.
         """
@@ -63,7 +63,7 @@ class FactorialEffects:
                 low, high = self.levels[self.factors.index(effect[0])]
                 rows.append(
                     {"metric": self.measured, **dict(zip(self.by, outcome, strict=True))}
-                    | {"effect": " x ".join(effect), "order": len(effect)}
+                    | {"effect": ":".join(effect), "order": len(effect)}
                     | {"contrast": f"{high} - {low}" if len(effect) == 1 else ""}
                     | {name: float(getattr(self, name)[i, j]) for name in ("value", "se", "p")}
                     | {name: float(getattr(self, name)[i, j]) for name in ("low", "high", "q")}
@@ -79,7 +79,7 @@ class FactorialEffects:
         for i, j in np.argwhere(self.q <= alpha):
             what = " ".join(map(str, self.outcomes[i])) or self.measured
             found.append(
-                f"{' x '.join(self.effects[j])} on {what} {self.value[i, j]:+.3g} "
+                f"{':'.join(self.effects[j])} on {what} {self.value[i, j]:+.3g} "
                 f"[{self.low[i, j]:.3g}, {self.high[i, j]:.3g}], q = {self.q[i, j]:.2g}"
             )
         said = f"{len(found)} of {tried} effects pass at a false discovery rate of {alpha:g}"
