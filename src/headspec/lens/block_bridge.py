@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from headspec.lens.block_parts import Function, Layer, Parts, UnsupportedBlocks
+from headspec.lens.block_weights import Affine, LayerWeights, MlpWeights, Norm
 from headspec.lens.rope import drops_rope
 
 _BASES = {"gpt_neox": "gpt_neox", "gpt2": "transformer"}
@@ -42,7 +43,13 @@ def read_bridge(model: Any, n_pos: int) -> Parts:
         linear = model.unembed.original_component
         return linear.weight, getattr(linear, "bias", None)
 
-    return Parts(layers, n_kv_heads, _norm(model.ln_final), unembedding)
+    return Parts(
+        layers=layers,
+        n_kv_heads=n_kv_heads,
+        final_norm=_norm(model.ln_final),
+        unembedding=unembedding,
+        final_weights=lambda: _norm_weights(model.ln_final),
+    )
 
 
 def _check_attention(config: Any, n_pos: int) -> None:
@@ -97,6 +104,60 @@ def _layer(
         out=lambda z: output(z),
         W_O=lambda: _weight(output).T.unflatten(0, (n_heads, -1)),
         mlp=lambda resid: block.mlp(norm2(resid)),
+        weights=lambda: _layer_weights(block),
+    )
+
+
+def _layer_weights(block: Any) -> LayerWeights:
+    attention = block.attn
+    head_norms = {
+        f"{role}_norm": _norm_weights(norm)
+        for role in ("q", "k")
+        if (norm := getattr(attention, f"{role}_norm", None)) is not None
+    }
+    return LayerWeights(
+        norm=_norm_weights(block.ln1),
+        q=_affine(attention.q),
+        k=_affine(attention.k),
+        v=_affine(attention.v),
+        q_norm=head_norms.get("q_norm"),
+        k_norm=head_norms.get("k_norm"),
+        out=_affine(attention.o),
+        mlp=_mlp_weights(block),
+    )
+
+
+def _mlp_weights(block: Any) -> MlpWeights:
+    mlp = block.mlp
+    inner = mlp.original_component
+    gate = getattr(mlp, "gate", None)
+    activation = getattr(inner, "act", None) or getattr(inner, "act_fn", None)
+    if activation is None or getattr(mlp, "in", None) is None:
+        raise UnsupportedBlocks(f"its MLP is a {type(inner).__name__}")
+    return MlpWeights(
+        norm=_norm_weights(block.ln2),
+        into=_affine(getattr(mlp, "in")),
+        gate=None if gate is None else _affine(gate),
+        activation=activation,
+        out=_affine(mlp.out),
+    )
+
+
+def _affine(component: Any) -> Affine:
+    linear = _linear(component)
+    return Affine(_weight(linear), linear.bias)
+
+
+def _norm_weights(component: Any) -> Norm:
+    """Gain, bias and eps that `_norm` runs with."""
+    inner = component.original_component
+    eps = [getattr(inner, name, None) for name in ("eps", "variance_epsilon")]
+    native = [value for value in eps if value is not None]
+    return Norm(
+        gain=getattr(inner, "weight", None),
+        bias=getattr(inner, "bias", None),
+        centred=not component.uses_rms_norm,
+        eps=float(native[0] if native else getattr(component.config, "eps", 1e-5)),
     )
 
 

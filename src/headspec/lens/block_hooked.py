@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headspec.lens.block_parts import Function, Layer, Parts, UnsupportedBlocks
+from headspec.lens.block_weights import Affine, LayerWeights, MlpWeights, Norm
 
 _ARCHITECTURES = (
     "GPTNeoXForCausalLM",
@@ -40,6 +41,7 @@ def read_hooked(model: Any, n_pos: int) -> Parts:
         n_kv_heads=cfg.n_key_value_heads if _is_grouped(cfg) else cfg.n_heads,
         final_norm=(lambda x: x) if cfg.normalization_type is None else model.ln_final,
         unembedding=lambda: (model.unembed.W_U.T, model.unembed.b_U),
+        final_weights=lambda: None if cfg.normalization_type is None else _norm(model.ln_final),
     )
 
 
@@ -99,6 +101,57 @@ def _layer(block: Any, *, cfg: Any, n_pos: int) -> Layer:
         out=out,
         W_O=lambda: attention.W_O,
         mlp=None if cfg.attn_only else lambda resid: block.mlp(block.ln2(resid)),
+        weights=lambda: _layer_weights(block, cfg),
+    )
+
+
+def _layer_weights(block: Any, cfg: Any) -> LayerWeights:
+    attention = block.attn
+    prefix = "_" if _is_grouped(cfg) else ""
+
+    def heads(letter: str, prefix: str = "") -> Affine:
+        weight = getattr(attention, f"{prefix}W_{letter}").transpose(1, 2).flatten(0, 1)
+        return Affine(weight, getattr(attention, f"{prefix}b_{letter}").flatten())
+
+    return LayerWeights(
+        norm=_norm(block.ln1),
+        q=heads("Q"),
+        k=heads("K", prefix),
+        v=heads("V", prefix),
+        q_norm=_norm(attention.q_norm) if cfg.use_qk_norm else None,
+        k_norm=_norm(attention.k_norm) if cfg.use_qk_norm else None,
+        out=Affine(attention.W_O.flatten(0, 1).T, attention.b_O),
+        mlp=None if cfg.attn_only else _mlp_weights(block),
+    )
+
+
+def _mlp_weights(block: Any) -> MlpWeights:
+    mlp = block.mlp
+    if getattr(mlp, "ln", None) is not None:
+        raise UnsupportedBlocks("there is a norm inside its MLP")
+    gated = hasattr(mlp, "W_gate")
+    out = Affine(mlp.W_out.T, mlp.b_out)
+    if gated:  # its b_in is added after the product
+        out = Affine(mlp.W_out.T, mlp.b_out + mlp.b_in @ mlp.W_out)
+    return MlpWeights(
+        norm=_norm(block.ln2),
+        into=Affine(mlp.W_in.T, None if gated else mlp.b_in),
+        gate=Affine(mlp.W_gate.T, None) if gated else None,
+        activation=mlp.act_fn,
+        out=out,
+    )
+
+
+def _norm(module: Any) -> Norm | None:
+    """Gain, bias and eps of a norm; None for the identity."""
+    kind = type(module).__name__
+    if kind == "Identity":
+        return None
+    return Norm(
+        gain=getattr(module, "w", None),
+        bias=getattr(module, "b", None),
+        centred=kind.startswith("LayerNorm"),
+        eps=float(module.eps),
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from headspec.lens.block_weights import LayerWeights, Norm
+
 Function = Callable[[Tensor], Tensor]
 
 
@@ -35,6 +37,7 @@ class Layer:
         out: flat heads `row pos head*d_head` to `row pos d_model`, with the bias.
         W_O: `head d_head d_model`.
         mlp: `row pos d_model` to what the MLP writes, its norm included; None without an MLP.
+        weights: the same as tensors; raises `UnsupportedBlocks` where it is not made of these.
     """
 
     parallel: bool
@@ -48,6 +51,7 @@ class Layer:
     out: Function
     W_O: Callable[[], Tensor]
     mlp: Function | None
+    weights: Callable[[], LayerWeights]
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,14 @@ class Parts:
         n_kv_heads: axis of heads of keys and values, as hooks show it.
         final_norm: before the unembedding.
         unembedding: weight `d_vocab d_model` and bias `d_vocab` or None.
+        final_weights: of the norm before the unembedding; None without one.
     """
 
     layers: tuple[Layer, ...]
     n_kv_heads: int
     final_norm: Function
     unembedding: Callable[[], tuple[Tensor, Tensor | None]]
+    final_weights: Callable[[], Norm | None]
 
 
 def in_rows(function: Function, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from headspec.lens.block_bridge import read_bridge
 from headspec.lens.block_hooked import read_hooked
 from headspec.lens.block_parts import Parts, UnsupportedBlocks, check_plain, in_rows, rotate
 
-__all__ = ["Blocks", "UnsupportedBlocks", "open_blocks"]
+__all__ = ["Blocks", "UnsupportedBlocks", "open_blocks", "read_parts"]
 
 
 def open_blocks(model: Any, *, n_pos: int) -> Blocks:
@@ -40,17 +40,24 @@ def open_blocks(model: Any, *, n_pos: int) -> Blocks:
         >>> blocks = open_blocks(model, n_pos=20)                     # doctest: +SKIP
         >>> q, k, v = blocks.project(0, resid_pre)                    # doctest: +SKIP
     """
+    return Blocks(read_parts(model, n_pos))
+
+
+def read_parts(model: Any, n_pos: int) -> Parts:
+    """What `open_blocks` is made of.
+
+    Raises:
+        UnsupportedBlocks: as there.
+    """
     check_plain(model)
     kinds = {kind.__name__ for kind in type(model).__mro__}
     if "TransformerBridge" in kinds:
-        parts = read_bridge(model, n_pos)
-    elif "HookedTransformer" in kinds:
-        parts = read_hooked(model, n_pos)
-    else:
-        raise UnsupportedBlocks(
-            f"it is a {type(model).__name__}, not a HookedTransformer or TransformerBridge"
-        )
-    return Blocks(parts)
+        return read_bridge(model, n_pos)
+    if "HookedTransformer" in kinds:
+        return read_hooked(model, n_pos)
+    raise UnsupportedBlocks(
+        f"it is a {type(model).__name__}, not a HookedTransformer or TransformerBridge"
+    )
 
 
 class Blocks:
