@@ -1,0 +1,71 @@
+"""The log of a run: a CSV file with a row for each update, cut back when a run resumes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from headspec.training.atomic_files import write_text
+
+LOG_COLUMNS = (
+    "step",
+    "loss",
+    "validation_loss",
+    "gradient_norm",
+    "muon_lr",
+    "adamw_lr",
+    "tokens",
+    "tokens_per_second",
+)
+"""step: updates done. loss: of that update's batch before the update, nats per token.
+validation_loss: after the update (row 0: of the initial model). gradient_norm: before clipping.
+tokens: read so far. tokens_per_second: wall clock, since rows were last written."""
+
+
+class TrainLog:
+    """Appends rows to a CSV file; floats are written so that they read back as the same bits.
+
+    Args:
+        path: the file.
+        resume_step: rows of later steps, which the resumed run will write anew, and a last line
+            that a crash cut short are removed; None: everything is removed.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int | None) -> None:
+        self.path = path
+        kept = [] if resume_step is None else self._lines_up_to(resume_step)
+        write_text(path, "\n".join([",".join(LOG_COLUMNS), *kept]) + "\n")
+
+    def append(self, rows: Sequence[Mapping[str, float | int]]) -> None:
+        """Write rows (absent columns stay empty) and flush them to the disk."""
+        if not rows:
+            return
+        text = "".join(
+            ",".join(repr(row[name]) if name in row else "" for name in LOG_COLUMNS) + "\n"
+            for row in rows
+        )
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _lines_up_to(self, step: int) -> list[str]:
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+        whole = [line.rstrip("\n") for line in lines if line.endswith("\n")]
+        kept = [line for line in whole if line.count(",") == len(LOG_COLUMNS) - 1]
+        return [line for line in kept if int(line.split(",")[0]) <= step]
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """The log as a frame with `LOG_COLUMNS`; a last line that was cut short is left out."""
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    frame = pd.read_csv(io.StringIO(whole), float_precision="round_trip")
+    numbers = {name: float for name in LOG_COLUMNS if name not in ("step", "tokens")}
+    return frame.astype({"step": int, "tokens": int} | numbers)

@@ -1,0 +1,106 @@
+"""A finished training run: where it lies, its config, its log, its checkpoints."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from headspec.errors import CheckpointError, InputError
+from headspec.results import tidy
+from headspec.training.resume import has_resume_point
+from headspec.training.train_config import TrainConfig
+from headspec.training.train_log import read_log
+
+if TYPE_CHECKING:
+    from headspec.checkpoints.suite import CheckpointSuite
+
+CONFIG_FILE = "config.toml"
+_METRICS = ("loss", "validation_loss", "gradient_norm", "muon_lr", "adamw_lr", "tokens_per_second")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run on disk; `train` and `recalibrate` return it, `open_run` finds it again.
+
+    Losses are nats per token. The training loss at step n is that of one batch *before* update n,
+    and so noisy, and optimistic where the data repeat; the validation loss is of the model after
+    it. Neither says what the model can do.
+
+    Attributes:
+        folder: holds `step{N}/`, `config.toml` and `log.csv`.
+        config: what was trained.
+        log: a row for each update: `step loss validation_loss gradient_norm muon_lr adamw_lr
+            tokens tokens_per_second`.
+    """
+
+    folder: Path
+    config: TrainConfig
+    log: pd.DataFrame
+
+    @property
+    def suite(self) -> CheckpointSuite:
+        """The checkpoints, for everything that takes a suite."""
+        from headspec.checkpoints.suite import open_suite
+
+        return open_suite(self.folder)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps at which there is a checkpoint."""
+        return self.config.checkpoint_steps
+
+    @property
+    def validation_loss(self) -> float:
+        """After the last update, in nats per token."""
+        return float(self.log["validation_loss"].dropna().iloc[-1])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Tidy rows `model step metric value seed`, one for each number of the log."""
+        long = self.log.melt("step", [*_METRICS], var_name="metric").dropna(subset="value")
+        return tidy(long, model=self.folder.name, seed=self.config.seed)
+
+    def summary(self) -> str:
+        """A few lines of plain text."""
+        losses = self.log["validation_loss"].dropna()
+        return (
+            f"{self.folder.name}: {self.config.steps} updates of {self.config.batch_size} "
+            f"sequences, seed {self.config.seed}, {len(self.steps)} checkpoints\n"
+            f"validation loss {losses.iloc[0]:.4f} -> {losses.iloc[-1]:.4f} nats per token; "
+            f"median {self.log['tokens_per_second'].median():,.0f} tokens/s"
+        )
+
+
+def open_run(folder: str | os.PathLike[str]) -> TrainingRun:
+    """Open a run that `train` or `recalibrate` has finished.
+
+    Args:
+        folder: the run's `out`.
+
+    Raises:
+        InputError: the folder holds no run.
+        CheckpointError: the run is not finished.
+    """
+    path = Path(folder)
+    if not (path / CONFIG_FILE).is_file():
+        raise InputError(
+            expected="the folder of a training run",
+            got=f"{os.fspath(folder)!r} without {CONFIG_FILE}",
+            fix="Give the folder that was passed to train as out=.",
+        )
+    config = TrainConfig.from_file(path / CONFIG_FILE)
+    if not is_finished(path, config):
+        raise CheckpointError(
+            expected=f"a finished run in {path}",
+            got=f"no step{config.steps}, or a resume point",
+            fix="Call train with the same config and out to go on.",
+        )
+    return TrainingRun(path, config, read_log(path / "log.csv"))
+
+
+def is_finished(folder: Path, config: TrainConfig) -> bool:
+    """Whether the last checkpoint is there and nothing is left to resume."""
+    return (folder / f"step{config.steps}").is_dir() and not has_resume_point(folder)
