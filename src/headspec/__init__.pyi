@@ -176,10 +176,17 @@ from .tasks.task_scores import score_task as score_task
 from .tasks.text_losses import TextLosses as TextLosses
 from .tasks.text_losses import perplexity as perplexity
 from .tasks.tokenised import TokenisedTask as TokenisedTask
+from .training.markov_chains import expected_entropy_rate as expected_entropy_rate
+from .training.micro_languages import MicroLanguages as MicroLanguages
 from .training.mini_qwen import MiniQwenConfig as MiniQwenConfig
 from .training.mini_qwen import build_mini_qwen as build_mini_qwen
 from .training.recalibration import recalibrate as recalibrate
 from .training.recorder import TrainingDivergedError as TrainingDivergedError
+from .training.token_data import LabelledTokens as LabelledTokens
+from .training.token_data import TokenData as TokenData
+from .training.token_data import open_token_data as open_token_data
+from .training.token_folder import write_token_data as write_token_data
+from .training.token_stream import TokenStream as TokenStream
 from .training.train_config import OptimizerConfig as OptimizerConfig
 from .training.train_config import TrainConfig as TrainConfig
 from .training.trainer import train as train

@@ -67,6 +67,10 @@ class FrozenPass:
         )
         return replace(self, layers=layers, final_scale=first(self.final_scale))
 
+    def without_unembedding(self) -> FrozenPass:
+        """The same to the normed residual stream."""
+        return replace(self, unembedding=None)
+
     def tensors(self) -> list[Tensor]:
         """The frozen factors (not the weights)."""
         found = [self.final_scale]
