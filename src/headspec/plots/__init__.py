@@ -4,13 +4,17 @@ Every figure carries its own template (plotly's global default is left alone), a
 and a layout for narrow screens in `layout.meta["headspec"]`; `headspec.report` uses all three.
 """
 
+from headspec.plots.attention_change import plot_attention_change
+from headspec.plots.attention_heatmap import plot_attention_heatmaps
 from headspec.plots.capabilities import plot_capability_curves
 from headspec.plots.emergence import plot_emergence_map
 from headspec.plots.emergence_pair import plot_emergence_comparison
+from headspec.plots.factorial import plot_factorial_effects
 from headspec.plots.head_effects import plot_head_effects
 from headspec.plots.parity_null import plot_parity_null
 from headspec.plots.parity_rates import plot_success_rates
 from headspec.plots.parity_timeline import plot_parity_timeline
+from headspec.plots.probe_curves import plot_probe_curves
 from headspec.plots.projection import plot_head_projection
 from headspec.plots.rate_forest import plot_size_forest
 from headspec.plots.rate_heatmap import plot_rate_heatmap
@@ -18,6 +22,7 @@ from headspec.plots.similarity import plot_similarity_heatmaps
 from headspec.plots.specialisation import plot_cluster_effects
 from headspec.plots.swaps import plot_swap_null
 from headspec.plots.timeline import plot_metric_timeline
+from headspec.plots.topic_correction import plot_correction
 from headspec.plots.weight_composition import plot_composition
 from headspec.plots.weight_spectra import plot_spectra
 from headspec.plots.weight_timeline import plot_weight_timeline
@@ -25,16 +30,21 @@ from headspec.plots.window import TransitionLike
 
 __all__ = [
     "TransitionLike",
+    "plot_attention_change",
+    "plot_attention_heatmaps",
     "plot_capability_curves",
     "plot_cluster_effects",
     "plot_composition",
+    "plot_correction",
     "plot_emergence_comparison",
     "plot_emergence_map",
+    "plot_factorial_effects",
     "plot_head_effects",
     "plot_head_projection",
     "plot_metric_timeline",
     "plot_parity_null",
     "plot_parity_timeline",
+    "plot_probe_curves",
     "plot_rate_heatmap",
     "plot_similarity_heatmaps",
     "plot_size_forest",

@@ -1,0 +1,90 @@
+"""Panels whose rows have names: the names stand beside the first column only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from headspec.plots.palette import AXIS, INK
+from headspec.plots.panels import Panels
+
+
+def label_width(labels: Sequence[str]) -> int:
+    """Pixels that names of rows take."""
+    return 24 + round(6.6 * max((len(label) for label in labels), default=4))
+
+
+def name_rows(
+    figure: go.Figure,
+    panels: Panels,
+    labels: Sequence[str],
+    *,
+    index: int,
+    cuts: Sequence[int] = (),
+) -> None:
+    """Names of rows from top to bottom, and lines before the rows in `cuts`.
+
+    On a phone, where panels stand below each other, every panel has the names.
+    """
+    key, names = panels.axis("y", index), panels.names(index)
+    figure.update_layout(
+        {
+            key: {
+                "tickmode": "array",
+                "tickvals": list(range(len(labels))),
+                "ticktext": list(labels),
+                "tickfont": {"size": 11, "color": INK},
+                "range": [len(labels) - 0.5, -0.5],
+                "ticks": "",
+                "showgrid": False,
+                "showticklabels": panels.is_left(index),
+            }
+        }
+    )
+    _narrow(figure)[key]["showticklabels"] = True
+    for cut in cuts:
+        figure.add_shape(
+            type="line",
+            xref=f"{names['xaxis']} domain",
+            yref=names["yaxis"],
+            x0=0,
+            x1=1,
+            y0=cut - 0.5,
+            y1=cut - 0.5,
+            line={"color": AXIS, "width": 0.5},
+            layer="below",
+            name="row",
+        )
+
+
+def name_axis(figure: go.Figure, panels: Panels, text: str, *, index: int) -> None:
+    """The title of one panel's x axis, on wide screens and phones."""
+    key = panels.axis("x", index)
+    figure.update_layout({key: {"title": {"text": text}}})
+    _narrow(figure)[key]["title"] = {"text": text}
+
+
+def _narrow(figure: go.Figure) -> Any:
+    """The layout for phones."""
+    return figure.layout["meta"]["headspec"]["narrow"]
+
+
+def mark_level(
+    figure: go.Figure, panels: Panels, index: int, *, at: float, look: dict, name: str
+) -> None:
+    """A line down a panel at one value, behind the data."""
+    names = panels.names(index)
+    figure.add_shape(
+        type="line",
+        xref=names["xaxis"],
+        yref=f"{names['yaxis']} domain",
+        x0=at,
+        x1=at,
+        y0=0,
+        y1=1,
+        line=look,
+        layer="below",
+        name=name,
+    )
