@@ -134,5 +134,9 @@ def has_caller_hooks(model: Any) -> bool:
     return False
 
 
+# headspec's own belong to the model: dropped rotations, which layers as functions know of.
+_LIBRARIES = ("transformer_lens", "transformers", "headspec.lens.rope")
+
+
 def _internal(hook: Any) -> bool:
-    return str(getattr(hook, "__module__", "")).startswith(("transformer_lens", "transformers"))
+    return str(getattr(hook, "__module__", "")).startswith(_LIBRARIES)
