@@ -80,6 +80,8 @@ from .lens.logits import LogitRead as LogitRead
 from .lens.logits import Metric as Metric
 from .lens.models import load_model as load_model
 from .lens.models import wrap_model as wrap_model
+from .lens.observe import attention_statistics as attention_statistics
+from .lens.observe_result import AttentionStatistics as AttentionStatistics
 from .lens.operator import linear_operator as linear_operator
 from .lens.operator_products import LinearOperator as LinearOperator
 from .lens.probe_streaming import probe_model as probe_model
