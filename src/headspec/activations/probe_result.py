@@ -205,7 +205,7 @@ def collect_probes(
 
     def gather(values: list[Any]) -> np.ndarray:
         array = np.array(values, dtype=float)
-        return array.reshape(*stack, *array.shape[1:])
+        return array.reshape((*stack, *array.shape[1:]))
 
     scored = [name for name in METRICS if name in fitted[0].scores]
 
