@@ -7,6 +7,8 @@ within nor as cross.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
@@ -90,8 +92,8 @@ def topic_ratio(
         >>> topic_ratio(pattern, torch.tensor([0, 1, 0])).round(decimals=3).tolist()
         [1.154]
     """
-    within, cross, uniform = _totals(pattern, labels, causal=causal)
-    return torch.from_numpy(ratio_of_totals(within, cross, uniform)).to(pattern.device)
+    found = ratio_of_totals(_totals(pattern, labels, causal=causal))
+    return torch.from_numpy(found).to(pattern.device)
 
 
 def topic_specialisation(
@@ -128,8 +130,8 @@ def topic_specialisation(
         >>> topic_specialisation(uniform, labels).abs().round(decimals=6).tolist()
         [0.0]
     """
-    within, cross, uniform = _totals(pattern, labels, causal=causal)
-    return torch.from_numpy(specialisation_of_totals(within, cross, uniform)).to(pattern.device)
+    found = specialisation_of_totals(_totals(pattern, labels, causal=causal))
+    return torch.from_numpy(found).to(pattern.device)
 
 
 def topic_masses(
@@ -144,30 +146,32 @@ def topic_masses(
     return (checked @ columns.unsqueeze(-3)).double()
 
 
-def ratio_of_totals(
-    within: Float[np.ndarray, "*rows topic"],
-    cross: Float[np.ndarray, "*rows topic"],
-    uniform: Float[np.ndarray, "2 topic"],
-) -> Float[np.ndarray, "*rows"]:
-    """`topic_ratio` from masses by the query's topic; `uniform` holds those of uniform attention.
+@dataclass(frozen=True)
+class TopicTotals:
+    """Mass of many queries, summed by the query's topic; leading axes broadcast.
 
-    Args:
-        within: summed mass on keys of the query's topic.
-        cross: summed mass on keys of other topics.
-        uniform: both for uniform attention.
+    Attributes:
+        within: on keys of the query's topic.
+        cross: on keys of other topics.
+        uniform_within, uniform_cross: the same for uniform attention of the same queries.
     """
+
+    within: Float[np.ndarray, "*rows topic"]
+    cross: Float[np.ndarray, "*rows topic"]
+    uniform_within: Float[np.ndarray, "*#rows topic"]
+    uniform_cross: Float[np.ndarray, "*#rows topic"]
+
+
+def ratio_of_totals(totals: TopicTotals) -> Float[np.ndarray, "*rows"]:
+    """`topic_ratio` from masses by the query's topic."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        base = uniform[0].sum() / uniform[1].sum()
-        return _finite(within.sum(-1) / cross.sum(-1) / base)
+        base = totals.uniform_within.sum(-1) / totals.uniform_cross.sum(-1)
+        return _finite(totals.within.sum(-1) / totals.cross.sum(-1) / base)
 
 
-def specialisation_of_totals(
-    within: Float[np.ndarray, "*rows topic"],
-    cross: Float[np.ndarray, "*rows topic"],
-    uniform: Float[np.ndarray, "2 topic"],
-) -> Float[np.ndarray, "*rows"]:
-    """`topic_specialisation` from masses by the query's topic, as `ratio_of_totals` takes them."""
-    ratios = ratios_by_topic(within, cross, uniform)
+def specialisation_of_totals(totals: TopicTotals) -> Float[np.ndarray, "*rows"]:
+    """`topic_specialisation` from masses by the query's topic."""
+    ratios = ratios_by_topic(totals)
     defined = (~np.isnan(ratios)).sum(-1)
     total = np.nansum(ratios, -1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -175,14 +179,11 @@ def specialisation_of_totals(
         return np.where((defined > 1) & (total[..., 0] > 0), np.clip(1 - entropy, 0, 1), np.nan)
 
 
-def ratios_by_topic(
-    within: Float[np.ndarray, "*rows topic"],
-    cross: Float[np.ndarray, "*rows topic"],
-    uniform: Float[np.ndarray, "2 topic"],
-) -> Float[np.ndarray, "*rows topic"]:
+def ratios_by_topic(totals: TopicTotals) -> Float[np.ndarray, "*rows topic"]:
     """`topic_ratio` of the queries of each topic; nan where there is none."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _finite(within / cross / (uniform[0] / uniform[1]))
+        base = totals.uniform_within / totals.uniform_cross
+        return _finite(totals.within / totals.cross / base)
 
 
 def _finite(ratios: np.ndarray) -> np.ndarray:
@@ -190,16 +191,13 @@ def _finite(ratios: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(ratios), ratios, np.nan)
 
 
-def _totals(
-    pattern: Tensor, labels: Tensor, *, causal: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Within and cross mass by topic of the query, `head topic`, and those of uniform attention."""
+def _totals(pattern: Tensor, labels: Tensor, *, causal: bool) -> TopicTotals:
+    """Mass by topic of the query, `head topic`, over all queries of all sequences."""
     masses = topic_masses(pattern, labels, causal=causal)
     rows = labels.cpu().reshape(-1, labels.shape[-1])
     within, cross = by_query_topic(masses.reshape(-1, *masses.shape[-3:]), rows)
-    base = by_query_topic(shape_masses(rows, "uniform", causal=causal)[:, None], rows)
-    uniform = np.stack([part.sum((0, 1)).numpy() for part in base])
-    return within.sum(0).cpu().numpy(), cross.sum(0).cpu().numpy(), uniform
+    uniform = by_query_topic(shape_masses(rows, "uniform", causal=causal)[:, None], rows)
+    return TopicTotals(*(part.sum(0).cpu().numpy() for part in (within, cross, *uniform)))
 
 
 def by_query_topic(

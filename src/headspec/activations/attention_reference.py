@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from headspec.activations.attention_by_topic import (
+    TopicTotals,
     by_query_topic,
     ratio_of_totals,
     specialisation_of_totals,
@@ -94,7 +95,7 @@ def attention_baselines(
     *,
     window: int = 32,
     causal: bool = True,
-    counted: Bool[Tensor, "*batch pos"] | None = None,
+    counted: Bool[Tensor, ...] | None = None,
 ) -> AttentionBaselines:
     """What uniform, windowed and first-token attention score, on the same labels.
 
@@ -109,7 +110,8 @@ def attention_baselines(
         window: tokens of the window, the query's own among them.
         causal: whether keys after the query are forbidden. False: uniform over all keys, and the
             window is centred.
-        counted: queries that count; None: all. Topics count labelled queries among them.
+        counted: queries that count, one row a sequence; None: all. For topics, the labelled ones
+            among them.
 
     Returns:
         An `AttentionBaselines`, float64.
@@ -134,7 +136,7 @@ def attention_baselines(
             fix="Use window=32, say.",
         )
     queries = torch.ones(max(len(rows), 1), n_pos, dtype=torch.bool)
-    queries = queries if counted is None else counted.cpu().reshape(queries.shape)
+    queries = queries if counted is None else counted.cpu().reshape(-1, n_pos)
     if not queries.any():
         raise InputError(expected="a query that counts", got="none", fix="Check the mask.")
     weight = queries.sum(0).double().numpy()
@@ -194,6 +196,7 @@ def _add_topics(
     count = (queries >= 0).sum(0).double()
     means["within_topic_mass"] = (summed.sum(1) / count.sum()).numpy()
     by_query["within_topic_mass"] = (summed / count).numpy()
-    found = totals.numpy()
-    means["topic_ratio"] = ratio_of_totals(found[:, 0], found[:, 1], found[0])
-    means["topic_specialisation"] = specialisation_of_totals(found[:, 0], found[:, 1], found[0])
+    within, cross = totals.numpy().swapaxes(0, 1)
+    found = TopicTotals(within, cross, within[:1], cross[:1])
+    means["topic_ratio"] = ratio_of_totals(found)
+    means["topic_specialisation"] = specialisation_of_totals(found)

@@ -1,0 +1,255 @@
+"""`attention_statistics`: what every head's attention is like, streamed over batches and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from torch import Tensor
+
+from headspec.activations.attention_blocks import AttendedQueries
+from headspec.activations.attention_reference import AttentionBaselines, attention_baselines
+from headspec.activations.attention_totals import AttentionTotals
+from headspec.errors import InputError, check_choice
+from headspec.lens.block_parts import UnsupportedBlocks
+from headspec.lens.hooks import evaluating
+from headspec.lens.observe_result import AttentionStatistics
+from headspec.lens.observe_sources import (
+    open_checked,
+    run_blocks,
+    run_module,
+    run_module_patterns,
+    run_patterns,
+)
+from headspec.lens.processing import Origin, origin_of
+
+Method = Literal["auto", "patterns", "blockwise"]
+_TOKENS = 8192  # of one batch, unless one sequence has more
+
+
+def attention_statistics(
+    model: Any,
+    tokens: Integer[Tensor, "batch pos"] | Integer[np.ndarray, "batch pos"],
+    *,
+    labels: Integer[Tensor, "batch pos"] | Integer[np.ndarray, "batch pos"] | None = None,
+    attention_mask: Integer[Tensor, "batch pos"] | None = None,
+    method: Literal["auto", "patterns", "blockwise"] = "auto",
+    causal: bool = True,
+    window: int = 32,
+    n_exchanged: int = 1,
+    batch_size: int | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> AttentionStatistics:
+    """Entropy, reach, sink and topics of every head's attention, with errors and baselines.
+
+    Sequences are run in batches, and each batch layer by layer with attention by blocks of
+    queries (`attend_in_blocks`): H = ln Z - E[score]. No pattern is ever held, so memory does not
+    grow with the number of layers nor with the square of the length: 16,384 tokens fit on a CPU.
+    Every figure is summed in float64. **What is compared with what:**
+
+    - *uniform* causal attention on the same labels (`null_mean`): the ceiling of entropy, and the
+      within-topic mass that takes no knowledge at all;
+    - attention to the last `window` tokens and to the first: local and resting heads;
+    - *exchanged labels*: the same attention read with the labels of another sequence, which have
+      the same statistics and nothing to do with its text. It gives each head its own reach, so that
+      `topic_excess`, the difference, is what the head's attention has to do with topics.
+
+    Errors are over sequences: tokens of one are not independent.
+
+    Args:
+        model: a HookedTransformer, a TransformerBridge, or a Hugging Face model. Left as it is.
+        tokens: token ids, one row a sequence.
+        labels: topic of each token; negative: none (special tokens). Queries without a topic are
+            left out of the metrics of topics, and mass on keys without one is neither within nor
+            across.
+        attention_mask: 1 for tokens, 0 for padding, which must be on the right: causal attention
+            never looks there, and queries there do not count.
+        method: `"blockwise"`, `"patterns"` (the model's own patterns, whole), or `"auto"`:
+            blockwise where the model's layers can be taken apart and give what the model gives (a
+            short prompt is compared first), else patterns; the result says which and why.
+        causal: False for masked language models, from patterns.
+        window: tokens of the windowed baseline.
+        n_exchanged: other sequences whose labels each sequence is read with; 0: none.
+        batch_size: sequences in one pass; None: about 8,192 tokens.
+        level: of the intervals.
+        seed: of the choice of other sequences.
+
+    Returns:
+        `AttentionStatistics`. Half-precision models are computed in float32 from queries and keys
+        on, which is closer to the truth than their own patterns.
+
+    What it does not show: what a head does with what it reads. And labels must be independent
+    between sequences: with labels that are alike in all of them, exchanging changes nothing.
+
+    Raises:
+        InputError: shapes that differ, padding on the left, a model that `method="blockwise"`
+            cannot run, attention that is not causal.
+
+    References:
+        Entropy by log-sum-exp: the running normalisation of Milakov and Gimelshein, "Online
+        normalizer calculation for softmax", 2018. Sinks: Xiao et al. 2024.
+
+    Example:
+        >>> import torch, headspec as hs
+        >>> model = hs.open_suite("micro-tiny").model(6144)
+        >>> tokens = torch.randint(0, 256, (4, 32), generator=torch.Generator().manual_seed(0))
+        >>> found = hs.attention_statistics(model, tokens)
+        >>> found.method, bool((found.entropy < found.ceiling).all())
+        ('blockwise', True)
+    """
+    check_choice("method", method, get_args(Method))
+    ids = _as_tensor(tokens)
+    topics = None if labels is None else _as_tensor(labels)
+    counted = _counted(ids, topics, attention_mask)
+    if not causal and (method == "blockwise" or not counted.all()):
+        raise InputError(
+            expected="causal=True for method='blockwise' and for padding",
+            got=f"causal=False, method={method!r}, {int((~counted).sum())} positions of padding",
+            fix="Use method='patterns' and sequences of equal length.",
+        )
+    hooked = hasattr(model, "cfg") and hasattr(model, "blocks")
+    new_totals = partial(
+        AttentionTotals,
+        counted,
+        topics,
+        n_layers=model.cfg.n_layers if hooked else model.config.num_hidden_layers,
+        n_heads=model.cfg.n_heads if hooked else model.config.num_attention_heads,
+        n_exchanged=n_exchanged,
+        causal=causal,
+        seed=seed,
+    )
+    size = batch_size or max(1, _TOKENS // ids.shape[1])
+    totals, used, reason = _observe(
+        model, ids, new_totals, size=size, method=method, hooked=hooked, causal=causal
+    )
+    origin = origin_of(model) if hooked else Origin(model=model.config.name_or_path)
+    return _result(
+        totals,
+        attention_baselines(
+            ids.shape[1] if topics is None else topics,
+            window=window,
+            causal=causal,
+            counted=counted,
+        ),
+        level=level,
+        method=used,
+        reason=reason,
+        seed=seed,
+        model=origin.model,
+        step=origin.step,
+        processing=origin.processing,
+    )
+
+
+def _observe(
+    model: Any,
+    ids: Tensor,
+    new_totals: Callable[[], AttentionTotals],
+    *,
+    size: int,
+    method: str,
+    hooked: bool,
+    causal: bool,
+) -> tuple[AttentionTotals, str, str]:
+    """Sums over all batches, how they were got, and why not blockwise."""
+    reason = "" if causal else "its attention is not causal"
+    if method != "patterns" and causal:
+        try:
+            with evaluating(model):
+                if hooked:
+                    blocks = open_checked(model, ids[:1].to(_device(model)))
+                    run = partial(run_blocks, model, blocks)
+                else:
+                    run = partial(run_module, model)
+                return _stream(run, model, ids, new_totals(), size), "blockwise", ""
+        except UnsupportedBlocks as error:
+            reason = error.reason
+            if method == "blockwise":
+                raise InputError(
+                    expected="a model whose attention can be run by blocks",
+                    got=f"a model that cannot: {reason}",
+                    fix="Use method='patterns', which runs the model's own attention.",
+                ) from error
+    run = partial(run_patterns if hooked else run_module_patterns, model, causal=causal)
+    return _stream(run, model, ids, new_totals(), size), "patterns", reason
+
+
+def _stream(
+    run: Callable[..., None], model: Any, ids: Tensor, totals: AttentionTotals, size: int
+) -> AttentionTotals:
+    device = _device(model)
+    for start in range(0, len(ids), size):
+        rows = slice(start, start + size)
+        columns = totals.columns(rows)
+        columns = None if columns is None else columns.to(device)
+        run(ids[rows].to(device), columns, partial(_take, totals, rows))
+    return totals
+
+
+def _take(totals: AttentionTotals, rows: slice, layer: int, figures: AttendedQueries) -> None:
+    totals.add(layer, rows, figures)
+
+
+def _device(model: Any) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _result(
+    totals: AttentionTotals, baselines: AttentionBaselines, *, level: float, **more: Any
+) -> AttentionStatistics:
+    found = totals.estimates(level)
+    by_query = totals.query_means()
+    highest = baselines.by_query["entropy"][0] + 1e-3
+    if (np.nan_to_num(by_query["entropy"]) > np.nan_to_num(highest, nan=np.inf)).any():
+        raise InputError(
+            expected="entropies below those of uniform attention",
+            got=f"up to {np.nanmax(by_query['entropy']):.4g} nats at {baselines.n_pos} tokens",
+            fix="The attention is not causal; for masked language models pass causal=False.",
+        )
+    return AttentionStatistics(
+        means={name: each.value for name, each in found.items()},
+        se={name: each.se for name, each in found.items()},
+        low={name: each.low for name, each in found.items()},
+        high={name: each.high for name, each in found.items()},
+        by_query=by_query,
+        by_topic=totals.topic_means(),
+        exchanged=totals.exchanged(),
+        baselines=baselines,
+        n=len(totals.counted),
+        level=level,
+        **more,
+    )
+
+
+def _counted(ids: Tensor, topics: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+    """Positions that are no padding."""
+    given = {"labels": topics, "attention_mask": attention_mask}
+    odd = [name for name, each in given.items() if each is not None and each.shape != ids.shape]
+    if odd or not ids.numel():
+        raise InputError(
+            expected="tokens, one row a sequence, and labels and mask of the same shape",
+            got=f"tokens {list(ids.shape)}"
+            + "".join(f", {name} {list(given[name].shape)}" for name in odd),  # type: ignore[union-attr]
+            fix="Give every token a label; negative for none.",
+        )
+    if attention_mask is None:
+        return torch.ones(ids.shape, dtype=torch.bool)
+    counted = attention_mask.cpu().bool()
+    if (counted[:, 1:] & ~counted[:, :-1]).any() or not counted[:, 0].all():
+        raise InputError(
+            expected="padding on the right",
+            got="an attention mask with padding before tokens, or a row without tokens",
+            fix="Set tokenizer.padding_side = 'right': positions then count from the first token.",
+        )
+    return counted
+
+
+def _as_tensor(values: Tensor | np.ndarray) -> Tensor:
+    if isinstance(values, np.ndarray):
+        return torch.from_numpy(values.astype(np.int64))
+    return values.detach().cpu().long()
