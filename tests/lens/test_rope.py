@@ -230,11 +230,12 @@ def test_generation_with_a_cache(name):
     for end in range(6, 14):  # greedy by hand
         best = by_hand(tiny_model(name), cached[:, :end], (1,))[:, -1].argmax(-1)
         assert torch.equal(best, cached[:, end])
-    hooked = hs.wrap_model(model)
-    found = hooked.generate(
-        tokens, max_new_tokens=8, do_sample=False, stop_at_eos=False, verbose=False
-    )
-    assert torch.equal(found, cached)
+    hooked = wrapped(model)
+    own = {"max_new_tokens": 8, "do_sample": False, "stop_at_eos": False, "verbose": False}
+    assert torch.equal(hooked.generate(tokens, **own), cached)
+    fast = hs.generate_tokens(hooked, tokens, max_new_tokens=8)
+    assert torch.equal(fast.tokens, cached)
+    assert fast.is_cached
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -10,6 +10,7 @@ import pytest
 import tomli_w
 import torch
 
+import headspec as hs
 from headspec import InputError
 from headspec.training.mini_qwen import MiniQwenConfig, build_mini_qwen
 
@@ -135,3 +136,23 @@ def test_unknown_names(monkeypatch):
         MiniQwenConfig.preset("run2")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="'mha', 'gqa'"):
         MiniQwenConfig.preset("run1", attention="mqa")  # type: ignore[arg-type]
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("attention", ["mha", "gqa"])
+def test_the_lens_opens_it(attention, dropped, tmp_path):
+    config = MiniQwenConfig.preset("debug", attention=attention)
+    model = build_mini_qwen(config, seed=2).eval()
+    if dropped:
+        model = hs.drop_rope(model)
+    model.save_pretrained(tmp_path / "step0")
+    suite = hs.open_suite(tmp_path)
+    tokens = torch.randint(0, 128, (2, 20), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(suite.model(0)(tokens), model(tokens).logits)
+    heads = suite.head_weights(0, 2)
+    assert heads.W_Q.shape == (4, 64, 16)
+    assert heads.W_K.shape == (config.n_kv_heads, 64, 16)
+    assert heads.q_norm is not None
+    assert (heads.rotary is None) == dropped
