@@ -84,6 +84,17 @@ def test_forms_give_the_scores_of_hugging_face_models(name):
         assert_same_scores(scores_from_forms(w, x), pattern_of_module(model, layer, x).log())
 
 
+@pytest.mark.parametrize("name", ["gpt_neox", "llama", "qwen3"])
+def test_one_form_for_all_offsets_where_rotations_were_dropped(name):
+    model = hs.drop_rope(tiny_model(name), layers=[1])
+    x = torch.randn(11, 64, generator=torch.Generator().manual_seed(1))
+    for layer in range(2):
+        w = hs.head_weights(model, layer)
+        assert_same_scores(scores_from_forms(w, x), pattern_of_module(model, layer, x).log())
+        same = torch.equal(hs.qk_svd(w, offset=5).S, hs.qk_svd(w).S)
+        assert same == (layer == 1)
+
+
 def test_scaled_frequencies_can_be_given():
     scaling = {
         "rope_type": "llama3",
