@@ -67,9 +67,7 @@ def test_without_the_whitening_the_same_passes_do_not_reach_the_optimum():
     plain = Eigenbasis(torch.eye(120), torch.ones(120))
     found = []
     for basis in (eigenbasis(x, exact=False), plain):
-        W, b = solve_logistic(
-            x, labels[None], [1e-5], n_classes=5, basis=basis, max_iterations=30
-        )
+        W, b = solve_logistic(x, labels[None], [1e-5], n_classes=5, basis=basis, max_iterations=30)
         found.append(objective(x, labels, W[0, 0], b[0, 0], 1e-5))
     assert found[1] > found[0] + 1e-2
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from headspec.activations.probe_fitting import answer_question, pose_question
@@ -21,10 +21,10 @@ L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 def fit_probes(
     activations: Float[Tensor, "*stack sample d_model"],
-    labels: Int[Tensor | np.ndarray, " sample"],
+    labels: Integer[Tensor | np.ndarray, " sample"],
     *,
-    groups: Int[Tensor | np.ndarray, " sample"],
-    token_types: Int[Tensor | np.ndarray, " sample"] | None = None,
+    groups: Integer[Tensor | np.ndarray, " sample"],
+    token_types: Integer[Tensor | np.ndarray, " sample"] | None = None,
     kind: ProbeKind = "logistic",
     control: bool = True,
     l2: Sequence[float] = L2_GRID,

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor
 
 from headspec.activations.probe_fitting import FittedProbe, answer_question, pose_question
@@ -23,14 +23,14 @@ ProbeSite = Literal["resid_post", "resid_pre", "attn_out", "mlp_out", "z"]
 
 def probe_model(
     model: Any,
-    tokens: Int[Tensor | np.ndarray, "sequence pos"],
-    labels: Int[Tensor | np.ndarray, "sequence pos"],
+    tokens: Integer[Tensor | np.ndarray, "sequence pos"],
+    labels: Integer[Tensor | np.ndarray, "sequence pos"],
     *,
     site: ProbeSite = "resid_post",
     layers: Iterable[int] | None = None,
     kind: ProbeKind = "logistic",
     control: bool = True,
-    token_types: Int[Tensor | np.ndarray, "sequence pos"] | None = None,
+    token_types: Integer[Tensor | np.ndarray, "sequence pos"] | None = None,
     tokens_per_sequence: int | None = 32,
     l2: Sequence[float] = L2_GRID,
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
@@ -87,7 +87,7 @@ def probe_model(
     rows, columns = draw_positions(classes >= 0, per_row=tokens_per_sequence, seed=seed)
     question = pose_question(
         classes[rows, columns],
-        np.unique(ids, axis=0, return_inverse=True)[1].reshape(-1)[rows],
+        first_copies(ids)[rows],
         token_types=types[rows, columns],
         control=control,
         kind=kind,
@@ -141,6 +141,12 @@ def draw_positions(
             allowed = allowed & (keys <= limit)
     rows, columns = np.nonzero(allowed)
     return rows, columns
+
+
+def first_copies(ids: np.ndarray) -> np.ndarray:
+    """For each row, the number of the first row that is the same."""
+    _, first, member = np.unique(ids, axis=0, return_index=True, return_inverse=True)
+    return first[member.reshape(-1)]
 
 
 @torch.no_grad()
