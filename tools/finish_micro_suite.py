@@ -19,6 +19,7 @@ import torch
 from micro_data import Pools, cached_pools
 from train_micro_suite import LENGTH, SIZES, STEPS, build_model, write_atomically
 
+from headspec.activations.repeats import repeated_tokens
 from headspec.checkpoints import micro, micro_capabilities, micro_tasks
 from headspec.results import tidy
 
@@ -54,7 +55,7 @@ def head_scores(name: str, step: int, pools: Pools) -> pd.DataFrame:
     """Tidy rows of previous-token and induction attention of every head."""
     period, n = micro_capabilities.REPEAT_PERIOD, 64
     symbols = micro_tasks.repeat_symbols(pools.tokenizer)
-    tokens = micro_tasks.repeated_tokens(
+    tokens = repeated_tokens(
         symbols, n, period=period, length=1 + 2 * period, bos=pools.end, seed=1
     )
     model = micro.micro_model(name, step, attention="eager")

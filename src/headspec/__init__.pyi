@@ -9,7 +9,10 @@ from .activations.attention_reference import AttentionBaselines as AttentionBase
 from .activations.attention_reference import attention_baselines as attention_baselines
 from .activations.probe_result import Probes as Probes
 from .activations.probes import fit_probes as fit_probes
+from .activations.repeats import repeated_tokens as repeated_tokens
 from .activations.rollout import attention_rollout as attention_rollout
+from .activations.target_positions import head_targets as head_targets
+from .activations.target_positions import target_attention as target_attention
 from .checkpoints.chance_levels import chance_level as chance_level
 from .checkpoints.checkpoint import Checkpoint as Checkpoint
 from .checkpoints.evals import EvalFilesWarning as EvalFilesWarning
@@ -22,7 +25,6 @@ from .checkpoints.micro_capabilities import answer_scores as answer_scores
 from .checkpoints.micro_capabilities import measure_capabilities as measure_capabilities
 from .checkpoints.micro_tasks import interleave_topics as interleave_topics
 from .checkpoints.micro_tasks import repeat_symbols as repeat_symbols
-from .checkpoints.micro_tasks import repeated_tokens as repeated_tokens
 from .checkpoints.micro_tasks import sample_additions as sample_additions
 from .checkpoints.micro_tasks import sample_comparisons as sample_comparisons
 from .checkpoints.suite import CheckpointSuite as CheckpointSuite
@@ -76,6 +78,7 @@ from .interventions.weight_swaps import swapped_weights as swapped_weights
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import MATRICES as MATRICES
 from .layouts import Layout as Layout
+from .lens.head_score_result import HeadScores as HeadScores
 from .lens.logits import LogitRead as LogitRead
 from .lens.logits import Metric as Metric
 from .lens.models import load_model as load_model
@@ -88,6 +91,7 @@ from .lens.probe_streaming import probe_model as probe_model
 from .lens.protocols import HookedModel as HookedModel
 from .lens.rope import drop_rope as drop_rope
 from .lens.rope import restore_dropped_rope as restore_dropped_rope
+from .lens.score_heads import head_scores as head_scores
 from .lens.token_map_result import TokenMap as TokenMap
 from .lens.token_maps import block_norms as block_norms
 from .lens.token_maps import direction_norms as direction_norms
@@ -95,6 +99,7 @@ from .lens.token_maps import input_contributions as input_contributions
 from .lens.weights import head_weights as head_weights
 from .measures import CapabilityMeasure as CapabilityMeasure
 from .measures import ClusterMeasure as ClusterMeasure
+from .measures import HeadScoreMeasure as HeadScoreMeasure
 from .measures import ParityMeasure as ParityMeasure
 from .measures import WeightMeasure as WeightMeasure
 from .plots import plot_attention_change as plot_attention_change

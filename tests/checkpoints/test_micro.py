@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from headspec.activations.repeats import repeated_tokens
 from headspec.checkpoints import micro, micro_tasks
 from headspec.checkpoints import micro_capabilities as mc
 from headspec.errors import InputError, StepNotFoundError
@@ -40,7 +41,7 @@ def abilities(name="micro", step=LAST, n=200, seed=11):
 @functools.cache
 def head_scores(step, name="micro"):
     symbols, period = micro_tasks.repeat_symbols(tokenizer()), mc.REPEAT_PERIOD
-    tokens = micro_tasks.repeated_tokens(
+    tokens = repeated_tokens(
         symbols, 16, period=period, length=1 + 2 * period, bos=0, seed=5
     )
     model = micro.micro_model(name, step, attention="eager")

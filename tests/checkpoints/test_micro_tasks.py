@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
+from headspec.activations.repeats import repeated_tokens
 from headspec.checkpoints import micro_tasks as mt
 from headspec.errors import InputError
 
@@ -84,7 +85,7 @@ def test_sums_are_right():
 @given(period=st.integers(1, 20), length=st.integers(1, 70), seed=st.integers(0, 1000))
 def test_repeated_tokens_repeat_and_are_distinct_inside_a_period(period, length, seed):
     symbols = np.arange(100, 120)
-    rows = mt.repeated_tokens(symbols, 3, period=period, length=length, bos=7, seed=seed)
+    rows = repeated_tokens(symbols, 3, period=period, length=length, bos=7, seed=seed)
     assert rows.shape == (3, length)
     assert (rows[:, 0] == 7).all()
     body = rows[:, 1:]
@@ -94,14 +95,14 @@ def test_repeated_tokens_repeat_and_are_distinct_inside_a_period(period, length,
 
 
 def test_repeated_tokens_differ_between_rows_and_seeds():
-    rows = [mt.repeated_tokens(np.arange(64), 2, period=48, length=96, seed=s) for s in (0, 1)]
+    rows = [repeated_tokens(np.arange(64), 2, period=48, length=96, seed=s) for s in (0, 1)]
     assert (rows[0][0] != rows[0][1]).any()
     assert (rows[0] != rows[1]).any()
 
 
 def test_a_period_longer_than_the_symbols_is_an_error():
     with pytest.raises(InputError, match="a period from 1 to 8; got 9"):
-        mt.repeated_tokens(np.arange(8), 1, period=9, length=20)
+        repeated_tokens(np.arange(8), 1, period=9, length=20)
 
 
 @settings(deadline=None, max_examples=40)

@@ -14,7 +14,7 @@ import micro_data  # noqa: E402
 import train_micro_suite as script  # noqa: E402
 from micro_optim import SplitMuon  # noqa: E402
 
-from headspec.checkpoints import micro_tasks  # noqa: E402
+from headspec.activations.repeats import repeated_tokens  # noqa: E402
 
 
 class Words:
@@ -91,7 +91,7 @@ def test_queries_keys_and_values_are_stepped_as_matrices_of_their_own():
     model = script.build_model(shape, vocab=70, end=0, seed=0)
     fused = model.gpt_neox.layers[0].attention.query_key_value.weight
     before = fused.detach().clone()
-    tokens = torch.as_tensor(micro_tasks.repeated_tokens(np.arange(1, 65), 4, period=6, length=20))
+    tokens = torch.as_tensor(repeated_tokens(np.arange(1, 65), 4, period=6, length=20))
     model(tokens, labels=tokens).loss.backward()
     SplitMuon(model, muon_lr=0.1, adam_lr=0.0, weight_decay=0.0).step(1.0)
     update = (fused.detach() - before).view(2, 3, 4, 8)

@@ -15,6 +15,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
+from headspec.activations.repeats import repeated_tokens
 from headspec.checkpoints import micro_tasks
 from headspec.checkpoints.micro_tasks import Example
 from headspec.results import tidy
@@ -205,8 +206,6 @@ def repeat_losses(
 
     The second period counts whole, with its first token, which nothing before it announces.
     """
-    tokens = micro_tasks.repeated_tokens(
-        symbols, n, period=period, length=1 + 2 * period, bos=bos, seed=seed
-    )
+    tokens = repeated_tokens(symbols, n, period=period, length=1 + 2 * period, bos=bos, seed=seed)
     losses = token_losses(model, tokens)
     return losses[:, :period].mean(1), losses[:, period:].mean(1)

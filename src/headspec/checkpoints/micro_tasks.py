@@ -181,46 +181,6 @@ def repeat_symbols(tokenizer: Any) -> Integer[np.ndarray, " symbol"]:
     return np.array(ids[:N_SYMBOLS], dtype=np.int64)
 
 
-def repeated_tokens(
-    symbols: Integer[np.ndarray, " symbol"],
-    n: int,
-    *,
-    period: int,
-    length: int,
-    bos: int | None = None,
-    seed: int = 0,
-) -> Integer[np.ndarray, "n length"]:
-    """Random sequences of distinct symbols, each repeated until ``length`` tokens are filled.
-
-    Inside a period no symbol occurs twice, so what follows an earlier occurrence of the current
-    token is unambiguous. The first period cannot be predicted: its best loss is close to
-    ``log(len(symbols))`` nats.
-
-    Args:
-        symbols: token ids to draw from.
-        n: number of sequences.
-        period: tokens before the sequence repeats; at most ``len(symbols)``.
-        length: tokens per sequence, the leading ``bos`` included.
-        bos: id to begin every sequence with, if any.
-        seed: of the draw.
-
-    Raises:
-        InputError: when ``period`` exceeds the number of symbols.
-    """
-    if not 0 < period <= len(symbols):
-        raise InputError(
-            expected=f"a period from 1 to {len(symbols)}",
-            got=str(period),
-            fix="Symbols do not recur inside a period: shorten it or pass more symbols.",
-        )
-    rng = np.random.default_rng(seed)
-    order = rng.permuted(np.tile(np.asarray(symbols), (n, 1)), axis=1)[:, :period]
-    body = np.tile(order, (1, -(-length // period)))
-    if bos is None:
-        return body[:, :length]
-    return np.concatenate([np.full((n, 1), bos, dtype=body.dtype), body], axis=1)[:, :length]
-
-
 def interleave_topics(
     passages: list[Integer[np.ndarray, " pos"]], *, length: int, seed: int = 0
 ) -> tuple[Integer[np.ndarray, " length"], Integer[np.ndarray, " length"]]:

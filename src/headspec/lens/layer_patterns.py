@@ -1,0 +1,88 @@
+"""Attention patterns one layer at a time, whatever the depth of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from headspec.lens.block_parts import UnsupportedBlocks
+from headspec.lens.blocks import Blocks
+from headspec.lens.hooks import evaluating, hook_name, run_to_layer
+from headspec.lens.observe_sources import open_checked
+
+TakePattern: TypeAlias = Callable[[int, Tensor], None]
+"""Is given each layer's pattern `batch head q_pos k_pos`, in order, and keeps nothing of it."""
+
+
+def pattern_runner(
+    model: Any, prompt: Int[Tensor, "batch pos"]
+) -> Callable[[Tensor, TakePattern], None]:
+    """How to run a model so that each layer's pattern comes by.
+
+    A model whose layers can be taken apart is run layer by layer, one pattern in memory at a time;
+    others whole, under hooks, where a TransformerBridge keeps the patterns of all layers.
+
+    Args:
+        model: a hooked model of either class.
+        prompt: tokens as long as any that will be run.
+    """
+    try:
+        with evaluating(model):
+            blocks = open_checked(model, prompt)
+    except UnsupportedBlocks:
+        return partial(_run_whole, model)
+    return partial(_run_layers, model, blocks)
+
+
+@torch.no_grad()
+def _run_layers(
+    model: Any, blocks: Blocks, tokens: Int[Tensor, "batch pos"], take: TakePattern
+) -> None:
+    """Patterns in float32 or float64, from queries and keys in the model's dtype."""
+    with evaluating(model):
+        resid = model(tokens, return_type=None, stop_at_layer=0)
+    positions = torch.arange(tokens.shape[1], device=resid.device)
+    hidden = torch.ones(len(positions), len(positions), device=resid.device).triu(1).bool()
+    for layer in range(blocks.n_layers):
+        q, k, v = (
+            _widened(blocks.position(layer, x, positions, role), blocks.n_heads)
+            for x, role in zip(blocks.project(layer, resid), "qkv", strict=True)
+        )
+        scores = (q * blocks.scores_scale(layer)) @ k.mT
+        pattern = scores.masked_fill_(hidden, -torch.inf).softmax(-1)
+        take(layer, pattern)
+        if layer + 1 == blocks.n_layers:
+            return
+        attn_out = blocks.write(layer, (pattern @ v).to(resid.dtype).transpose(1, 2))
+        before = resid if blocks.is_parallel(layer) else resid + attn_out
+        resid = resid + attn_out + blocks.mlp(layer, before)
+
+
+def _widened(
+    x: Float[Tensor, "batch pos kv_head d_head"], n_heads: int
+) -> Float[Tensor, "batch head pos d_head"]:
+    """One query, key or value a query head, in float32 at least."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    return wide.transpose(1, 2).repeat_interleave(n_heads // x.shape[2], 1)
+
+
+@torch.no_grad()
+def _run_whole(model: Any, tokens: Int[Tensor, "batch pos"], take: TakePattern) -> None:
+    """Patterns as the model's hooks see them, in float32 or float64, rows summing to one."""
+
+    def reader(layer: int) -> Callable[[Tensor], None]:
+        def read(pattern: Tensor) -> None:
+            wide = pattern.detach()
+            wide = wide if wide.dtype in (torch.float32, torch.float64) else wide.float()
+            take(layer, wide / wide.sum(-1, keepdim=True))
+
+        return read
+
+    n_layers = model.cfg.n_layers
+    functions = {hook_name(layer, "pattern"): reader(layer) for layer in range(n_layers)}
+    run_to_layer(model, tokens, functions, layer=n_layers)
