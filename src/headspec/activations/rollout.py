@@ -10,8 +10,8 @@ from torch import Tensor
 
 from headspec.errors import InputError, check_choice
 
-HeadFusion = Literal["mean", "max", "min"]
-"""How the heads of a layer become one pattern; then rows are divided by their sums."""
+HeadFusion = Literal["mean", "max"]
+"""How the heads of a layer become one pattern; rows are divided by their sums after it."""
 
 
 def attention_rollout(
@@ -37,7 +37,7 @@ def attention_rollout(
         patterns: attention probabilities, float16 and bfloat16 computed in float32. For causal
             models the result is causal, too.
         residual: share r of the residual stream, 0 to 1; the paper's is 0.5.
-        fusion: mean over heads (the paper), or their largest or smallest entry.
+        fusion: mean over heads (the paper), or their largest entry.
 
     Returns:
         The rollout from the input to the output of every layer; `[-1]` is the whole model's.
@@ -58,9 +58,8 @@ def attention_rollout(
     check_choice("fusion", fusion, get_args(HeadFusion))
     _check(patterns, float(residual))
     patterns = patterns.to(torch.promote_types(patterns.dtype, torch.float32))
-    fused = patterns.mean(-3) if fusion == "mean" else getattr(patterns, f"a{fusion}")(-3)
-    if fusion != "mean":
-        fused = fused / fused.sum(-1, keepdim=True).clamp_min(torch.finfo(fused.dtype).tiny)
+    fused = patterns.mean(-3) if fusion == "mean" else patterns.amax(-3)
+    fused = fused / fused.sum(-1, keepdim=True)
     identity = torch.eye(patterns.shape[-1], dtype=fused.dtype, device=fused.device)
     step, rollouts = identity.expand(fused.shape[1:]), []
     for layer in fused:

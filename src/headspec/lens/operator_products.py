@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -35,15 +35,15 @@ class LinearOperator:
         model, step, processing: where the model came from.
     """
 
-    frozen: FrozenPass
-    inputs: Float[Tensor, "row pos d_model"]
-    output: Float[Tensor, "row pos d_out"]
+    frozen: FrozenPass = field(repr=False)
+    inputs: Float[Tensor, "row pos d_model"] = field(repr=False)
+    output: Float[Tensor, "row pos d_out"] = field(repr=False)
     tokens: Int[Tensor, "row pos"]
     to: str
     n_heads: int
     rebuild_error: float
-    keep: Float[Tensor, "layer head"] | None = None
-    minus: Float[Tensor, "layer head"] | None = None
+    keep: Float[Tensor, "layer head"] | None = field(default=None, repr=False)
+    minus: Float[Tensor, "layer head"] | None = field(default=None, repr=False)
     model: str = ""
     step: int | None = None
     processing: str = "none"
