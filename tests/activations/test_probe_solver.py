@@ -37,6 +37,7 @@ def test_the_optimum_is_scikit_learns(kind, n_classes):
     n, grid = 1500, (1e-4, 1e-2, 1.0)
     x, labels = features(kind, n, 40, n_classes)
     weights, biases = solve_logistic(x, labels[None], grid, n_classes=n_classes)
+    fine, _ = solve_logistic(x, labels[None], grid, n_classes=n_classes, tolerance=1e-8)
     for at, l2 in enumerate(grid):
         C = (2 if n_classes == 2 else 1) / (l2 * n)
         peer = LogisticRegression(C=C, tol=1e-8, max_iter=20_000)
@@ -46,9 +47,9 @@ def test_the_optimum_is_scikit_learns(kind, n_classes):
             W, b = np.hstack([-W / 2, W / 2]), np.array([-b[0] / 2, b[0] / 2])
         ours = objective(x, labels, weights[0, at], biases[0, at], l2)
         best = objective(x, labels, W, b, l2)
-        assert abs(ours - best) < 2e-6
+        assert abs(ours - best) < 1e-5  # ours stops at 1e-6
         if l2 >= 1e-2:
-            np.testing.assert_allclose(weights[0, at].numpy(), W, atol=4e-3)
+            np.testing.assert_allclose(fine[0, at].numpy(), W, atol=4e-3)
 
 
 def test_at_its_default_tolerance_scikit_learn_stops_short_on_ill_conditioned_features():
@@ -116,7 +117,7 @@ def test_problems_solved_together_are_those_solved_alone(monkeypatch):
         for at, l2 in enumerate(grid):
             together = objective(x, target, W[s, at], b[s, at], l2)
             assert together == pytest.approx(
-                objective(x, target, W_alone[s, at], b_alone[s, at], l2), abs=1e-6
+                objective(x, target, W_alone[s, at], b_alone[s, at], l2), abs=1e-5
             )
 
 
@@ -145,4 +146,4 @@ def test_the_same_on_a_gpu():
     there = solve_logistic(x.cuda(), labels[None].cuda(), [1e-3], n_classes=4)
     assert there[0].is_cuda
     a, b = (objective(x, labels, W[0, 0].cpu(), c[0, 0].cpu(), 1e-3) for W, c in (here, there))
-    assert a == pytest.approx(b, abs=1e-6)
+    assert a == pytest.approx(b, abs=1e-5)

@@ -20,6 +20,7 @@ from torch import Tensor
 _MEMORY = 10  # pairs of L-BFGS
 _NUMBERS = 30_000_000  # logits held at a time
 _ROWS_PER_FEATURE = 8  # rows that estimate the whitening
+_Pair = tuple[Tensor, Tensor, Tensor]  # change of parameters, of gradient, their product
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def solve_logistic(
     *,
     n_classes: int,
     basis: Eigenbasis | None = None,
-    tolerance: float = 1e-7,
+    tolerance: float = 1e-6,
     max_iterations: int = 300,
 ) -> tuple[Float[Tensor, "set l2 d_model class"], Float[Tensor, "set l2 class"]]:
     """Weights and biases that minimise mean cross-entropy + l2/2 |W|², biases free.
@@ -150,7 +151,7 @@ def _minimise(problems: _Problems, tolerance: float, max_iterations: int) -> Ten
     logits = problems.logits(theta)
     log_p, value = problems.objective(logits, theta)
     gradient, curvature = problems.gradient(log_p, theta)
-    pairs: list[tuple[Tensor, Tensor]] = []
+    pairs: list[_Pair] = []
     stuck, new_value = torch.zeros_like(left, dtype=torch.bool), value
     for _ in range(max_iterations):
         gain = 0.5 * _dot(gradient, problems.precondition(gradient, curvature))
@@ -162,7 +163,7 @@ def _minimise(problems: _Problems, tolerance: float, max_iterations: int) -> Ten
             left, problems = left[going], problems.keep(going)
             theta, gradient, logits = theta[:, going], gradient[:, going], logits[:, going]
             value, curvature = value[going], curvature[going]
-            pairs = [(s[:, going], y[:, going]) for s, y in pairs]
+            pairs = [(s[:, going], y[:, going], sy[going]) for s, y, sy in pairs]
         step = _descent(problems, gradient, curvature, pairs)
         change = problems.logits(step)
         slope = _dot(gradient, step).double()
@@ -177,28 +178,28 @@ def _minimise(problems: _Problems, tolerance: float, max_iterations: int) -> Ten
         length = length.masked_fill(stuck[:, None], 0)
         logits, new_theta = logits + length * change, theta + length * step
         new_gradient, curvature = problems.gradient(log_p, new_theta)
-        pairs = [*pairs, (new_theta - theta, new_gradient - gradient)][-_MEMORY:]
+        s, y = new_theta - theta, new_gradient - gradient
+        pairs = [*pairs, (s, y, _dot(s, y).clamp_min(torch.finfo(s.dtype).tiny))][-_MEMORY:]
         theta, value, gradient = new_theta, new_value, new_gradient
     solution[:, left] = theta
     return solution
 
 
 def _descent(
-    problems: _Problems, gradient: Tensor, curvature: Tensor, pairs: list[tuple[Tensor, Tensor]]
+    problems: _Problems, gradient: Tensor, curvature: Tensor, pairs: list[_Pair]
 ) -> Tensor:
     """The two loops of L-BFGS (Nocedal 1980) around the preconditioner, scaled to the last pair."""
-    tiny = torch.finfo(gradient.dtype).tiny
     rest, shares = gradient.clone(), []
-    for s, y in reversed(pairs):
-        share = _dot(s, rest) / _dot(s, y).clamp_min(tiny)
-        shares.append(share)
-        rest -= share[:, None] * y
+    for s, y, sy in reversed(pairs):
+        shares.append(_dot(s, rest) / sy)
+        rest -= shares[-1][:, None] * y
     out = problems.precondition(rest, curvature)
     if pairs:
-        s, y = pairs[-1]
-        out *= (_dot(s, y) / _dot(y, problems.precondition(y, curvature)).clamp_min(tiny))[:, None]
-    for (s, y), share in zip(pairs, reversed(shares), strict=True):
-        out += (share - _dot(y, out) / _dot(s, y).clamp_min(tiny))[:, None] * s
+        _, y, sy = pairs[-1]
+        yhy = _dot(y, problems.precondition(y, curvature))
+        out *= (sy / yhy.clamp_min(torch.finfo(y.dtype).tiny))[:, None]
+    for (s, y, sy), share in zip(pairs, reversed(shares), strict=True):
+        out += (share - _dot(y, out) / sy)[:, None] * s
     return -out
 
 
