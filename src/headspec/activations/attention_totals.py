@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer
-from scipy import stats as scipy_stats
 from torch import Tensor
 
 from headspec.activations.attention_blocks import AttendedQueries
-from headspec.activations.attention_by_topic import (
-    TopicTotals,
-    by_query_topic,
-    ratio_of_totals,
-    ratios_by_topic,
-    specialisation_of_totals,
+from headspec.activations.attention_by_topic import by_query_topic, ratios_by_topic
+from headspec.activations.attention_estimates import (
+    BOUNDS,
+    OF_TOPICS,
+    Estimate,
+    estimate_excess,
+    jackknife,
+    mean_of,
+    summed,
+    topic_totals,
 )
 from headspec.activations.attention_shapes import shape_masses, topic_columns
 
+_CHUNK = 2_000_000  # numbers of running counts held at a time
 PLAIN = ("entropy", "distance", "sink_mass")
 
 
@@ -57,11 +58,16 @@ class AttentionTotals:
             return
         labels = labels.long().masked_fill(~counted, -1)
         self.n_topics = int(labels.max()) + 1
-        self.labels = [labels, *(labels[donors] for donors in _donors(n, n_exchanged, seed))]
-        self.labels[1:] = [other.masked_fill(~counted, -1) for other in self.labels[1:]]
-        shape = (len(self.labels), n, n_layers, n_heads, self.n_topics)
-        self.within, self.cross = np.zeros(shape), np.zeros(shape)
-        self.topic_entropy = np.zeros((n_layers, n_heads, self.n_topics))
+        self.donors = _donors(n, n_exchanged, seed)
+        others = [labels[donors].masked_fill(~counted, -1) for donors in self.donors]
+        self.labels = [labels, *others]
+        shape = (n_layers, n_heads, self.n_topics)
+        self.topic_entropy = np.zeros(shape)
+        self.within, self.cross = np.zeros((n, *shape)), np.zeros((n, *shape))
+        # Of exchanged labels: masses by exchange; within-mass by sequence and by who lent labels.
+        self.other_within = np.zeros((len(others), *shape))
+        self.other_cross = np.zeros((len(others), *shape))
+        self.by_reader, self.by_lender = np.zeros((2, n, n_layers, n_heads))
 
     def columns(self, rows: slice) -> Float[Tensor, "batch pos topic"] | None:
         """What `attend_in_blocks` sums probabilities over, for some sequences."""
@@ -78,14 +84,19 @@ class AttentionTotals:
             self.by_query[name][layer] += values.sum(0).cpu().numpy()
         if not self.labels:
             return
-        parts = figures.topic_mass.double().unflatten(-1, (len(self.labels), -1))
-        parts = parts.masked_fill(skipped[..., None, None], 0)
-        for i, labels in enumerate(self.labels):
-            within, cross = by_query_topic(parts[..., i, :], labels[rows])
-            self.within[i, rows, layer] = within.cpu().numpy()
-            self.cross[i, rows, layer] = cross.cpu().numpy()
-        own = self.labels[0][rows].to(parts.device)[:, None, :, None]
-        mass = parts[..., 0, :].gather(-1, own.clamp(min=0).expand(-1, parts.shape[1], -1, -1))
+        parts = figures.topic_mass.unflatten(-1, (len(self.labels), -1)).unbind(-2)
+        for i, (part, labels) in enumerate(zip(parts, self.labels, strict=True)):
+            within, cross = (x.cpu().numpy() for x in by_query_topic(part, labels[rows]))
+            if i == 0:
+                self.within[rows, layer], self.cross[rows, layer] = within, cross
+                continue
+            self.other_within[i - 1, layer] += within.sum(0)
+            self.other_cross[i - 1, layer] += cross.sum(0)
+            self.by_reader[rows, layer] += within.sum(-1)
+            self.by_lender[self.donors[i - 1][rows].numpy(), layer] += within.sum(-1)
+        own = self.labels[0][rows].to(skipped.device)[:, None, :, None]
+        mass = parts[0].double()
+        mass = mass.gather(-1, own.clamp(min=0).expand(-1, mass.shape[1], -1, -1))
         mass = mass.masked_fill(own < 0, 0)[..., 0]
         self.by_query["within_topic_mass"][layer] += mass.sum(0).cpu().numpy()
         queries = topic_columns(own[:, 0, :, 0], self.n_topics).double()
@@ -105,130 +116,80 @@ class AttentionTotals:
         """Figures of the queries of each topic, `layer head topic`."""
         if not self.labels:
             return {}
-        totals = self._parts()
-        queries = topic_columns(self.labels[0], self.n_topics).double().sum((0, 1)).numpy()
+        sums = summed(self._own())
+        queries = np.bincount(self.labels[0][self.labels[0] >= 0], minlength=self.n_topics)
         with np.errstate(invalid="ignore"):
             return {
                 "entropy": self.topic_entropy / queries,
-                "within_topic_mass": totals["within"].sum(0) / queries,
-                "topic_ratio": ratios_by_topic(_topic_totals(_summed(totals))),
+                "within_topic_mass": sums["within"] / queries,
+                "topic_ratio": ratios_by_topic(topic_totals(sums)),
             }
 
     def estimates(self, level: float) -> dict[str, Estimate]:
-        """Every metric with its jackknife error over sequences."""
+        """Every metric with its error over sequences."""
         parts: dict[str, np.ndarray] = {name: self.sums[name] for name in PLAIN}
         parts["queries"] = self.counted.sum(1).double().numpy()[:, None, None]
-        found = {name: _estimate(_mean_of(name), parts, level) for name in PLAIN}
+        found = {name: jackknife(mean_of(name), parts, level=level) for name in PLAIN}
         if not self.labels:
             return found
-        own = self._parts()
-        found["within_topic_mass"] = _estimate(_within, own, level)
-        found["topic_ratio"] = _estimate(_ratio, own, level, log=True)
-        found["topic_specialisation"] = _estimate(_specialisation, own, level, bounds=(0.0, 1.0))
+        own = self._own()
+        for name, function in OF_TOPICS.items():
+            found[name] = jackknife(function, own, level=level, bounds=BOUNDS[name])
         if len(self.labels) > 1:
-            others = [self._parts(i) for i in range(1, len(self.labels))]
-            both = dict(own)
-            for name in ("within", "labelled"):
-                both[f"other_{name}"] = np.sum([other[name] for other in others], axis=0)
-            found["topic_excess"] = _estimate(_excess, both, level)
+            counts = [(other >= 0).sum(1).double() for other in self.labels[1:]]
+            lent = torch.zeros(len(self.counted), dtype=torch.float64)
+            for donors, count in zip(self.donors, counts, strict=True):
+                lent.index_add_(0, donors, count)
+            found["topic_excess"] = estimate_excess(
+                (self.within.sum(-1), own["labelled"]),
+                (self.by_reader, torch.stack(counts).sum(0).numpy()[:, None, None]),
+                (self.by_lender, lent.numpy()[:, None, None]),
+                n_exchanged=len(counts),
+                level=level,
+            )
         return found
 
-    def exchanged(self) -> dict[str, np.ndarray]:
-        """Metrics by topic with the labels of other sequences, mean over the exchanges."""
-        others = [_summed(self._parts(i)) for i in range(1, len(self.labels))]
-        functions: dict[str, _Statistic] = {
-            "within_topic_mass": _within,
-            "topic_ratio": _ratio,
-            "topic_specialisation": _specialisation,
-        }
-        return {
-            name: np.mean([function(other) for other in others], axis=0)
-            for name, function in functions.items()
-            if others
-        }
+    def exchanged(self) -> dict[str, Float[np.ndarray, "exchange layer head"]]:
+        """Metrics of topics with the labels of other sequences, one draw an exchange.
 
-    def _parts(self, which: int = 0) -> dict[str, np.ndarray]:
+        Every exchange gives each label row to exactly one sequence, so that what is particular to
+        rows of labels or to sequences is in all draws alike.
+        """
+        draws: list[dict[str, np.ndarray]] = []
+        for i, labels in enumerate(self.labels[1:]):
+            uniform = _uniform_parts(labels, n_topics=self.n_topics, causal=self.causal).sum(1)
+            sums = {
+                "within": self.other_within[i],
+                "cross": self.other_cross[i],
+                "labelled": np.array((labels >= 0).sum().item()),
+                "uniform_within": uniform[0],
+                "uniform_cross": uniform[1],
+            }
+            draws.append({name: function(sums) for name, function in OF_TOPICS.items()})
+        return {name: np.stack([draw[name] for draw in draws]) for name in OF_TOPICS if draws}
+
+    def _own(self) -> dict[str, np.ndarray]:
         """Per-sequence sums that topic metrics are made of; axes `sequence layer head topic`."""
-        labels, uniform = self.labels[which], []
-        for row in labels:
-            masses = shape_masses(row[None], "uniform", causal=self.causal, n_topics=self.n_topics)
-            uniform.append(torch.stack(by_query_topic(masses[:, None], row[None])))
-        uniform_within, uniform_cross = torch.cat(uniform, 1).numpy()
+        labels = self.labels[0]
+        uniform = _uniform_parts(labels, n_topics=self.n_topics, causal=self.causal)
         return {
-            "within": self.within[which],
-            "cross": self.cross[which],
+            "within": self.within,
+            "cross": self.cross,
             "labelled": (labels >= 0).sum(1).double().numpy()[:, None, None],
-            "uniform_within": uniform_within[:, None],
-            "uniform_cross": uniform_cross[:, None],
+            "uniform_within": uniform[0],
+            "uniform_cross": uniform[1],
         }
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic, its standard error and the ends of its interval, all `layer head`."""
-
-    value: np.ndarray
-    se: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-_Statistic = Callable[[Mapping[str, np.ndarray]], np.ndarray]
-
-
-def _estimate(
-    statistic: _Statistic,
-    parts: Mapping[str, np.ndarray],
-    level: float,
-    *,
-    log: bool = False,
-    bounds: tuple[float, float] = (-np.inf, np.inf),
-) -> Estimate:
-    """Leave out one sequence at a time: se^2 = (n - 1) / n sum (theta_i - mean theta)^2."""
-    whole = _summed(parts)
-    value = statistic(whole)
-    n = len(next(iter(parts.values())))
-    if n < 2:
-        nothing = np.full(value.shape, np.nan)
-        return Estimate(value, nothing, nothing, nothing)
-    scale = np.log if log else np.asarray
-    with np.errstate(divide="ignore", invalid="ignore"):
-        left_out = scale(statistic({name: whole[name] - part for name, part in parts.items()}))
-        spread = ((left_out - left_out.mean(0)) ** 2).sum(0)
-        se = np.sqrt((n - 1) / n * spread)
-        reach = scipy_stats.t.ppf((1 + level) / 2, n - 1) * se
-        ends = scale(value) - reach, scale(value) + reach
-        low, high = np.exp(ends) if log else np.clip(ends, *bounds)
-    return Estimate(value, value * se if log else se, low, high)
-
-
-def _summed(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: part.sum(0) for name, part in parts.items()}
-
-
-def _mean_of(name: str) -> _Statistic:
-    return lambda sums: sums[name] / sums["queries"]
-
-
-def _within(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-    return sums["within"].sum(-1) / sums["labelled"]
-
-
-def _excess(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-    return _within(sums) - sums["other_within"].sum(-1) / sums["other_labelled"]
-
-
-def _ratio(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-    return ratio_of_totals(_topic_totals(sums))
-
-
-def _specialisation(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-    return specialisation_of_totals(_topic_totals(sums))
-
-
-def _topic_totals(sums: Mapping[str, np.ndarray]) -> TopicTotals:
-    names = ("within", "cross", "uniform_within", "uniform_cross")
-    return TopicTotals(*(sums[name] for name in names))
+def _uniform_parts(
+    labels: Tensor, *, n_topics: int, causal: bool
+) -> Float[np.ndarray, "2 sequence 1 1 topic"]:
+    """Mass within and across topics of uniform attention, by the query's topic."""
+    found = []
+    for rows in labels.split(max(1, _CHUNK // (labels.shape[1] * n_topics))):
+        masses = shape_masses(rows, "uniform", causal=causal, n_topics=n_topics)
+        found.append(torch.stack(by_query_topic(masses[:, None], rows)))
+    return torch.cat(found, 1).numpy()[:, :, None]
 
 
 def _donors(n: int, n_exchanged: int, seed: int) -> list[Tensor]:

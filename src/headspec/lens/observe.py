@@ -40,7 +40,7 @@ def attention_statistics(
     method: Literal["auto", "patterns", "blockwise"] = "auto",
     causal: bool = True,
     window: int = 32,
-    n_exchanged: int = 1,
+    n_exchanged: int = 19,
     batch_size: int | None = None,
     level: float = 0.95,
     seed: int = 0,
@@ -57,7 +57,8 @@ def attention_statistics(
     - attention to the last `window` tokens and to the first: local and resting heads;
     - *exchanged labels*: the same attention read with the labels of another sequence, which have
       the same statistics and nothing to do with its text. It gives each head its own reach, so that
-      `topic_excess`, the difference, is what the head's attention has to do with topics.
+      `topic_excess`, the difference, is what the head's attention has to do with topics. Its p is
+      (1 + #{exchanges as high}) / (1 + n_exchanged).
 
     Errors are over sequences: tokens of one are not independent.
 
@@ -74,7 +75,8 @@ def attention_statistics(
             short prompt is compared first), else patterns; the result says which and why.
         causal: False for masked language models, from patterns.
         window: tokens of the windowed baseline.
-        n_exchanged: other sequences whose labels each sequence is read with; 0: none.
+        n_exchanged: other sequences whose labels each sequence is read with; 0: none. Each costs
+            what one value dimension a topic costs.
         batch_size: sequences in one pass; None: about 8,192 tokens.
         level: of the intervals.
         seed: of the choice of other sequences.
@@ -211,6 +213,12 @@ def _result(
             got=f"up to {np.nanmax(by_query['entropy']):.4g} nats at {baselines.n_pos} tokens",
             fix="The attention is not causal; for masked language models pass causal=False.",
         )
+    draws = totals.exchanged()
+    null_sd = p_values = np.full(found["entropy"].value.shape, np.nan)
+    if draws:
+        null, own = draws["within_topic_mass"], found["within_topic_mass"].value
+        null_sd = null.std(0, ddof=1) if len(null) > 1 else null_sd
+        p_values = (1 + (null >= own - 1e-12).sum(0)) / (1 + len(null))
     return AttentionStatistics(
         means={name: each.value for name, each in found.items()},
         se={name: each.se for name, each in found.items()},
@@ -218,7 +226,9 @@ def _result(
         high={name: each.high for name, each in found.items()},
         by_query=by_query,
         by_topic=totals.topic_means(),
-        exchanged=totals.exchanged(),
+        exchanged={name: values.mean(0) for name, values in draws.items()},
+        excess_null_sd=null_sd,
+        excess_p=p_values,
         baselines=baselines,
         n=len(totals.counted),
         level=level,

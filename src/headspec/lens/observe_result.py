@@ -28,14 +28,19 @@ class AttentionStatistics:
 
     Attributes:
         means: metric -> `layer head`.
-        se: metric -> standard errors by jackknife over sequences; nan for one sequence.
+        se: metric -> standard errors over sequences, by jackknife (the excess: see
+            `estimate_excess`); nan for one sequence.
         low, high: metric -> ends of intervals at `level` (t with n - 1 degrees of freedom; of the
             ratio on its logarithm).
         by_query: `"entropy" "distance" "sink_mass" "within_topic_mass"` -> `layer head q_pos`,
             mean over sequences.
         by_topic: `"entropy" "within_topic_mass" "topic_ratio"` of the queries of each topic ->
             `layer head topic`.
-        exchanged: metrics of topics -> `layer head`, read with the labels of other sequences.
+        exchanged: metrics of topics -> `layer head`, read with the labels of other sequences, mean
+            over the exchanges; empty without labels or with one sequence.
+        excess_null_sd, excess_p: of the within-topic mass over the exchanges, `layer head`: its
+            standard deviation, and the share of exchanges at least as high as the true labels (the
+            true ones counted in). nan without.
         baselines: uniform, windowed and first-token attention on the same queries and labels.
         n: sequences.
         level: of the intervals.
@@ -52,6 +57,8 @@ class AttentionStatistics:
     by_query: Mapping[str, Float[np.ndarray, "layer head q_pos"]]
     by_topic: Mapping[str, Float[np.ndarray, "layer head topic"]]
     exchanged: Mapping[str, Float[np.ndarray, "layer head"]]
+    excess_null_sd: Float[np.ndarray, "layer head"]
+    excess_p: Float[np.ndarray, "layer head"]
     baselines: AttentionBaselines
     n: int
     level: float
@@ -77,8 +84,8 @@ class AttentionStatistics:
 
         Extra columns: `se`, `low`, `high`; `window_baseline`, `first_baseline` (the other two
         content-free attentions), `exchanged_baseline` (the same head, labels of other sequences);
-        `n_pos`, `window`, `method`, `processing`. The excess has 0 for `null_mean` and no other
-        baseline.
+        `n_pos`, `window`, `method`, `processing`. The excess has 0 for `null_mean`, `null_sd`
+        and `p` over the exchanges, and no other baseline.
         """
         frames = []
         for metric, values in self.means.items():
@@ -93,6 +100,8 @@ class AttentionStatistics:
                 "high": self.high[metric],
                 "exchanged_baseline": others,
             }
+            if metric == "topic_excess":
+                columns |= {"null_sd": self.excess_null_sd, "p": self.excess_p}
             frame = pd.DataFrame({name: column.ravel() for name, column in columns.items()})
             frames.append(frame.assign(metric=metric, **self._baselines_of(metric)))
         return tidy(
