@@ -95,7 +95,7 @@ def head_scores(
     kinds = _checked_kinds(kinds)
     drawn = tokens is None
     if drawn:
-        ids = _draw(model, symbols, n=n_sequences, period=period, seed=seed)
+        ids = draw_tokens(model, symbols, n=n_sequences, period=period, seed=seed)
     else:
         ids = torch.as_tensor(np.asarray(tokens)).long()
     _check_length(ids, model, drawn=drawn)
@@ -211,7 +211,7 @@ def _measure(
     }
 
 
-def _draw(
+def draw_tokens(
     model: Any, symbols: Any, *, n: int, period: int, seed: int
 ) -> Integer[Tensor, "batch pos"]:
     """The beginning-of-text token, random tokens, and these again."""
