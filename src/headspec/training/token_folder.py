@@ -89,7 +89,9 @@ def write_token_data(
     described |= {"vocab_size": vocab_size, "n_topics": n_topics}
     described["settings"] = dict(settings) if settings is not None else _hashes(splits)
     described = json.loads(json.dumps(described))
-    if holds_same(folder, described):
+    sizes = {name: described[name] for name in ("vocab_size", "n_topics", "seq_len")}
+    sizes |= {f"n_{name}": count for name, count in counts.items()}
+    if holds_same(folder, described["settings"], **sizes):
         return open_token_data(folder)
     with _renamed_when_whole(folder) as temporary:
         for name, rows in splits.items():
@@ -102,12 +104,17 @@ def write_token_data(
             json.dump(described, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-    holds_same(folder, described)  # of another process that came first, if any
+    holds_same(folder, described["settings"], **sizes)  # another process may have come first
     return open_token_data(folder)
 
 
-def holds_same(folder: Path, described: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the data described; False for none or an empty one.
+def holds_same(folder: Path, settings: Mapping[str, Any], **sizes: int) -> bool:
+    """Whether a folder holds data of these settings; False for none or an empty one.
+
+    Args:
+        folder: of token data.
+        settings: what determined them.
+        **sizes: `vocab_size`, `n_topics`, `seq_len`, `n_train`, `n_validation`, as far as known.
 
     Raises:
         InputError: when it holds anything else.
@@ -121,7 +128,10 @@ def holds_same(folder: Path, described: Mapping[str, Any]) -> bool:
                 fix="Choose another folder.",
             )
         return False
-    there, wanted = (_flat(one) for one in (manifest, described))
+    counts = {f"n_{name}": count for name, count in manifest["n"].items()}
+    of_folder = {**manifest, **counts}
+    there = {name: of_folder[name] for name in sizes} | manifest["settings"]
+    wanted = {**sizes, **settings}
     differing = [
         f"{name} is {there.get(name)!r} and not {wanted.get(name)!r}"
         for name in sorted({*there, *wanted})
@@ -134,13 +144,6 @@ def holds_same(folder: Path, described: Mapping[str, Any]) -> bool:
             fix="Choose another folder, or delete this one to make it anew.",
         )
     return True
-
-
-def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings and sizes as one mapping; facts are not compared."""
-    plain = {name: manifest[name] for name in ("vocab_size", "n_topics", "seq_len")}
-    counts = {f"n_{name}": count for name, count in manifest["n"].items()}
-    return {**plain, **counts, **manifest["settings"]}
 
 
 def _length_of(splits: Mapping[str, LabelledTokens | Chunks]) -> int:
