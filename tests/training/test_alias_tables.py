@@ -39,6 +39,29 @@ def test_two_columns_by_hand():
     assert alias.tolist() == [[1, 1]]
 
 
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [1, 0, 3, 0, 1],  # a column of exactly the mean comes before all that give
+        [1, 1, 1, 5, 0, 0, 0, 5, 0],
+        *([0.1] * n for n in (1, 3, 49, 107)),  # every column below the mean by rounding
+    ],
+)
+def test_columns_of_exactly_the_mean(weights):
+    expected = np.array(weights) / np.sum(weights)
+    tables = build_alias_tables(np.array([weights], float))
+    np.testing.assert_allclose(tables.probabilities()[0], expected, atol=1e-6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(weights=st.lists(st.integers(0, 12), min_size=1, max_size=120).filter(any))
+def test_whole_weights_with_many_ties(weights):
+    """Running sums that meet: rounding must not let two columns pay for the same shortfall."""
+    expected = np.array(weights) / np.sum(weights)
+    tables = build_alias_tables(np.array([weights], float))
+    assert np.abs(tables.probabilities()[0] - expected).sum() < 2**-24
+
+
 def test_draws_have_the_rows_probabilities():
     weights = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.0, 0.0, 0.3]])
     tables = build_alias_tables(weights)

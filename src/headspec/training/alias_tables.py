@@ -103,15 +103,15 @@ def _alias_row(
     scaled = weights * (n_columns / weights.sum())
     light, heavy = np.flatnonzero(scaled < 1), np.flatnonzero(scaled >= 1)
     kept, alias = np.ones(n_columns), np.arange(n_columns, dtype=np.uint32)
-    if len(light) == 0:
+    if len(light) == 0 or len(heavy) == 0:  # no heavy one: all equal but for rounding
         return kept, alias
-    shortfall, excess = 1 - scaled[light], scaled[heavy] - 1
-    lacking, spare = np.cumsum(shortfall), np.cumsum(excess)
-    giver = np.searchsorted(spare, lacking - shortfall, side="right")
+    lacking, spare = np.cumsum(1 - scaled[light]), np.cumsum(scaled[heavy] - 1)
+    before = np.concatenate([[0.0], lacking[:-1]])  # the very numbers of `lacking`: ties stay ties
+    giver = np.searchsorted(spare, before, side="right")
     kept[light] = scaled[light]
     alias[light] = heavy[np.minimum(giver, len(heavy) - 1)]
     last = np.searchsorted(lacking, spare[:-1], side="left")
-    overdrawn = last < len(light)  # beyond it only by rounding
+    overdrawn = (last < len(light)) & (spare[:-1] > 0)  # len(light): only by rounding
     kept[heavy[:-1][overdrawn]] = np.clip(
         1 + spare[:-1][overdrawn] - lacking[last[overdrawn]], 0, 1
     )
