@@ -47,7 +47,7 @@ def run_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
 
 def middle_layer(frame: pd.DataFrame) -> int:
     """The layer whose probe the tables show: half of the number of layers, counted from 0."""
-    return (int(frame["layer"].astype(float).max()) + 1) // 2
+    return (int(np.nanmax(frame["layer"].to_numpy(float, na_value=np.nan))) + 1) // 2
 
 
 def _runs(frame: pd.DataFrame) -> list[pd.DataFrame]:
@@ -79,7 +79,8 @@ def _averages(run: pd.DataFrame) -> dict[str, float]:
             found[f"{name}_excess"] = float((values(name) - values(name, "null_mean")).mean())
     for name in ("published_entropy", "published_within_topic_mass"):
         found[name] = float(values(name).mean())
-    found["published_probe_accuracy"] = at_middle("published_probe_accuracy")
+    for name in ("published_probe_accuracy", "published_probe_accuracy_by_sequence"):
+        found[name] = at_middle(name)
     return found
 
 

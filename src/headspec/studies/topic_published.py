@@ -30,6 +30,8 @@ class PublishedFigures:
         probe_accuracy: share of test tokens whose topic a linear probe reads from the residual
             stream after a layer; train and test tokens come from the same sequences.
         ceiling: mean over queries of ln(t + 1): the entropy of uniform causal attention.
+        uniform_within: within-topic mass of uniform attention over all keys, without a mask.
+        largest_topic: share of the most frequent topic.
         n_sequences, n_pos: what was measured.
         seed: of the split of tokens.
         model, step: of the model.
@@ -38,7 +40,10 @@ class PublishedFigures:
     entropy: Float[np.ndarray, "layer head"]
     within_topic_mass: Float[np.ndarray, "layer head"]
     probe_accuracy: Float[np.ndarray, " layer"]
+    by_sequence_accuracy: Float[np.ndarray, " layer"]
     ceiling: float
+    uniform_within: float
+    largest_topic: float
     n_sequences: int
     n_pos: int
     seed: int
@@ -47,15 +52,26 @@ class PublishedFigures:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a head (`published_entropy`, `published_within_topic_mass`) or layer
-        (`published_probe_accuracy`); no null, since the study gave none. `n` counts sequences."""
+        (`published_probe_accuracy`, `published_probe_accuracy_by_sequence`).
+
+        `null_mean` is what the same way gives for uniform attention without a mask, and the share
+        of the largest topic; the study gave none of them. `n` counts sequences.
+        """
+        nulls = {"entropy": float(np.log(self.n_pos)), "within_topic_mass": self.uniform_within}
         rows = [
             {"layer": layer, "head": head, "metric": f"published_{name}", "value": value}
-            for name in ("entropy", "within_topic_mass")
+            | {"null_mean": null}
+            for name, null in nulls.items()
             for (layer, head), value in np.ndenumerate(getattr(self, name))
         ]
         rows += [
-            {"layer": layer, "metric": "published_probe_accuracy", "value": value}
-            for layer, value in enumerate(self.probe_accuracy)
+            {"layer": layer, "metric": f"published_{name}", "value": value}
+            | {"null_mean": self.largest_topic}
+            for name, column in (
+                ("probe_accuracy", self.probe_accuracy),
+                ("probe_accuracy_by_sequence", self.by_sequence_accuracy),
+            )
+            for layer, value in enumerate(column)
         ]
         return tidy(rows, model=self.model, step=self.step, n=self.n_sequences, seed=self.seed)
 
@@ -122,14 +138,19 @@ def published_figures(
     rows = tokens.long().to(next(model.parameters()).device)
     entropy, within = _unmasked_attention(model, rows, labels, batch_size)
     accuracy = [
-        _token_split_accuracy(stream, labels, seed) for stream in _streams(model, rows, batch_size)
+        [_split_accuracy(stream, labels, seed, by_sequence=how) for how in (False, True)]
+        for stream in _streams(model, rows, batch_size)
     ]
     n_sequences, n_pos = (int(size) for size in tokens.shape)
+    shares = torch.stack([(labels == topic).double().mean(1) for topic in labels.unique()])
     return PublishedFigures(
         entropy=entropy,
         within_topic_mass=within,
-        probe_accuracy=np.array(accuracy),
+        probe_accuracy=np.array(accuracy)[:, 0],
+        by_sequence_accuracy=np.array(accuracy)[:, 1],
         ceiling=float(np.log(np.arange(1, n_pos + 1)).mean()),
+        uniform_within=float(shares.square().sum(0).mean()),
+        largest_topic=float(shares.mean(1).max()),
         n_sequences=n_sequences,
         n_pos=n_pos,
         seed=seed,
@@ -199,15 +220,16 @@ def _streams(model: Any, tokens: Tensor, batch_size: int) -> list[np.ndarray]:
     return [torch.cat(each).flatten(0, 1).numpy() for each in parts]
 
 
-def _token_split_accuracy(stream: np.ndarray, labels: Tensor, seed: int) -> float:
+def _split_accuracy(stream: np.ndarray, labels: Tensor, seed: int, *, by_sequence: bool) -> float:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    topics = labels.cpu().numpy().ravel()
-    order = np.random.default_rng(seed).permutation(len(topics))
-    n_test = max(1, round(_TEST_SHARE * len(topics)))
-    test, train = order[:n_test], order[n_test:]
+    topics = labels.cpu().numpy()
+    places = np.arange(topics.size).reshape(topics.shape if by_sequence else (-1, 1))
+    order = np.random.default_rng(seed).permutation(places)
+    n_test = max(1, round(_TEST_SHARE * len(order)))
+    test, train = order[:n_test].ravel(), order[n_test:].ravel()
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    probe.fit(stream[train], topics[train])
-    return float((probe.predict(stream[test]) == topics[test]).mean())
+    probe.fit(stream[train], topics.ravel()[train])
+    return float((probe.predict(stream[test]) == topics.ravel()[test]).mean())

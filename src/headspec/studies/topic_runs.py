@@ -36,20 +36,20 @@ class TopicStudy:
             `condition attention ordering position`.
         references: rows of `reference_rows`: what the data alone allow.
         logs: training and validation losses by step, with the same columns.
-        folders: of each run, by condition and seed.
+        folder: holds `data`, `runs` and `measured`.
         scale, seeds: what was run.
     """
 
     frame: pd.DataFrame
     references: pd.DataFrame
     logs: pd.DataFrame
-    folders: dict[tuple[str, int], str]
+    folder: str
     scale: TopicScale
     seeds: tuple[int, ...]
 
     def suite(self, condition: str, seed: int) -> Any:
         """The checkpoints of one run."""
-        return open_run(self.folders[condition, seed]).suite
+        return open_run(Path(self.folder) / "runs" / f"{condition}_seed{seed}").suite
 
 
 def run_topic_study(
@@ -206,18 +206,17 @@ def _train_and_measure(
 
 def _collect(scale: TopicScale, seeds: tuple[int, ...], out: Path) -> TopicStudy:
     """Read what the trainings left."""
-    frames, logs, folders = [], [], {}
+    frames, logs = [], []
     for seed in seeds:
         for condition in scale.conditions:
             run = open_run(out / "runs" / f"{condition.name}_seed{seed}")
-            folders[condition.name, seed] = str(run.folder)
             frames.append(measure_topic_run(scale, condition, run=run, out=out))
             logs.append(condition.label_rows(run.to_frame(), seed=seed))
     return TopicStudy(
         frame=pd.concat(frames, ignore_index=True),
         references=reference_rows(scale, out / "data"),
         logs=pd.concat(logs, ignore_index=True),
-        folders=folders,
+        folder=str(out),
         scale=scale,
         seeds=seeds,
     )

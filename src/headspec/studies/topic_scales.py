@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from headspec.errors import InputError, check_choice
-from headspec.studies.topic_conditions import TopicCondition, topic_conditions
+from headspec.studies.topic_conditions import FACTOR_LEVELS, TopicCondition, topic_conditions
 from headspec.training.micro_languages import MicroLanguages
 from headspec.training.mini_qwen import MiniQwenConfig, Preset
 from headspec.training.token_data import TokenData, open_token_data
-from headspec.training.train_config import TrainConfig
+from headspec.training.train_config import OptimizerConfig, Precision, TrainConfig
 
 ScaleName = Literal["debug", "sanity", "run1", "v2"]
 
@@ -32,7 +32,8 @@ class TopicScale:
             `"topic_ordered"` data in that arm, and with them its first topic only.
         n_measured: validation sequences on which attention, probes and losses are measured.
         n_published: of them, those on which the published figures are computed.
-        precision, validate_every: of the trainings.
+        adamw_lr, precision, validate_every: of the trainings. AdamW trains the embeddings; its
+            rate is the study's, except for a run so short that they would hardly move.
     """
 
     name: Preset
@@ -46,6 +47,7 @@ class TopicScale:
     recalibration_ordering: Literal["shuffled", "topic_ordered"] = "shuffled"
     n_measured: int = 256
     n_published: int = 32
+    adamw_lr: float | int = 3e-4
     precision: Literal["bf16", "fp32"] = "bf16"
     validate_every: int = 250
     corpus_topics: int = 8
@@ -68,6 +70,7 @@ class TopicScale:
         attention: Sequence[str] = (),
         precision: str = "",
         recalibration_steps: int = 0,
+        recalibration_ordering: str = "",
     ) -> TopicScale:
         """The scale with other settings; 0 and nothing keep its own."""
         changed = replace(
@@ -76,7 +79,10 @@ class TopicScale:
             batch_size=batch_size or self.batch_size,
             attentions=tuple(attention) or self.attentions,
             precision=precision or self.precision,
+            recalibration_ordering=recalibration_ordering or self.recalibration_ordering,
         )
+        check_choice("recalibration", changed.recalibration_ordering, FACTOR_LEVELS["ordering"])
+        check_choice("precision", changed.precision, get_args(Precision))
         topic_conditions(changed.attentions)  # names unknown kinds
         if recalibration_steps:
             changed = replace(changed, recalibration=recalibration_steps / changed.steps)
@@ -115,6 +121,7 @@ class TopicScale:
             ordering=condition.ordering,  # type: ignore[arg-type]
             seed=seed,
             precision=self.precision,
+            optimizer=OptimizerConfig(adamw_lr=self.adamw_lr),
             validate_every=self.validate_every,
             validation_sequences=min(self.n_measured, 256),
             checkpoints=(0, self.steps),
@@ -132,6 +139,7 @@ SCALES: dict[str, TopicScale] = {
         recalibration=0.1,
         n_measured=128,
         n_published=32,
+        adamw_lr=3e-3,
         precision="fp32",
         validate_every=100,
     ),
@@ -179,6 +187,11 @@ def topic_scale(name: str) -> TopicScale:
     """
     check_choice("scale", name, get_args(ScaleName))
     return SCALES[name]
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names from text such as `"mha,gqa"`; none from nothing."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

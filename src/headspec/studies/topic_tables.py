@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+
+from headspec.results import tidy
+from headspec.studies.topic_measures import mean_interval
+
+_HEADS = ("within_topic_mass", "entropy")
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "validation_loss": ("Validation loss", ".4f"),
@@ -50,11 +54,10 @@ def with_interval(values: np.ndarray, form: str) -> str:
         >>> with_interval(np.array([0.5]), ".0%")
         '50% (one seed)'
     """
-    mean, n = float(values.mean()), len(values)
-    if n < 2:
+    mean, low, high = mean_interval(values)
+    if len(values) < 2:
         return f"{mean:{form}} (one seed)"
-    half = float(student.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return f"{mean:{form}} [{mean - half:{form}}, {mean + half:{form}}]"
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def baseline_table(frame: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
@@ -95,4 +98,72 @@ def baseline_table(frame: pd.DataFrame, references: pd.DataFrame) -> pd.DataFram
     )
 
 
-_HEADS = ("within_topic_mass", "entropy")
+def correction_rows(frame: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The published way beside the corrected one, on the same models: rows for `plot_correction`.
+
+    Args:
+        frame: rows of `measure_topic_model`, with the columns of conditions.
+        outcomes: `run_outcomes(frame)`.
+
+    Returns:
+        One row a condition, quantity (`entropy`, `within_topic_mass`, `probe_accuracy`) and way:
+        mean over seeds with the ends of its t interval, the baseline of that way in `null_mean`,
+        and in `ceiling` the largest entropy that causal attention can have.
+    """
+    rows = []
+    for metric, source in (*((name, name) for name in _HEADS), ("probe_accuracy", "accuracy")):
+        for way, prefix in (("published", "published_"), ("corrected", "")):
+            within = f"{prefix}{'probe_accuracy' if prefix and source == 'accuracy' else source}"
+            null = frame.loc[frame["metric"] == within, "null_mean"].to_numpy(float).mean()
+            ceiling = frame.loc[frame["metric"] == source, "null_mean"].to_numpy(float).mean()
+            chosen = outcomes.loc[outcomes["metric"] == f"{prefix}{metric}"]
+            for condition, part in chosen.groupby("condition", sort=False):
+                value, low, high = mean_interval(part["value"].to_numpy(float))
+                row = {"condition": condition, "metric": metric, "way": way, "value": value}
+                row |= {"low": low, "high": high, "null_mean": null, "n": len(part)}
+                rows.append(row | {"ceiling": ceiling if metric == "entropy" else np.nan})
+    return tidy(rows)
+
+
+def outcome_means(outcomes: pd.DataFrame, factor: str) -> dict[tuple[str, str], float]:
+    """Mean of every outcome at each level of a factor, over all else: (metric, level) -> mean."""
+    means = outcomes.groupby(["metric", factor])["value"].mean()
+    return {(str(key[0]), str(key[1])): float(value) for key, value in means.to_dict().items()}  # type: ignore[index]
+
+
+def circuit_table(frame: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Spectra of circuits and clusters of heads by condition, means over seeds with intervals."""
+    columns = {
+        "qk.effective_rank": ("QK effective rank", ".2f"),
+        "ov.effective_rank": ("OV effective rank", ".2f"),
+        "qk.silhouette_excess": ("QK silhouette less null", "+.3f"),
+        "ov.silhouette_excess": ("OV silhouette less null", "+.3f"),
+    }
+    table = condition_table(outcomes, columns)
+    for feature in ("qk", "ov"):
+        rows = frame.loc[frame["metric"] == f"{feature}.silhouette"]
+        clear = rows.assign(clear=rows["p"].astype(float) < 0.05).groupby("condition")["clear"]
+        words = {str(name): f"{int(each.sum())} of {len(each)}" for name, each in clear}
+        table[f"{feature.upper()} clusters, p < .05"] = [words[n] for n in table["condition"]]
+    return table
+
+
+def probe_differences(frame: pd.DataFrame) -> pd.DataFrame:
+    """Probe accuracy after DroPE, topic-ordered less shuffled, by attention and layer.
+
+    Args:
+        frame: rows of `measure_topic_model`, with the columns of conditions.
+
+    Returns:
+        Columns `attention`, `layer`, `value` (mean over seeds), `n_positive` and `n` (seeds).
+    """
+    chosen = (frame["metric"] == "accuracy") & (frame["position"] == "drope")
+    rows = frame.loc[chosen].astype({"layer": int})
+    rows = rows.loc[rows["layer"] >= 0]
+    keys = ["attention", "layer", "seed"]
+    wide = rows.pivot_table(index=keys, columns="ordering", values="value")
+    difference = (wide["topic_ordered"] - wide["shuffled"]).reset_index(name="value")
+    groups = difference.groupby(["attention", "layer"], sort=False)["value"]
+    return groups.agg(
+        value="mean", n_positive=lambda values: int((values > 0).sum()), n="size"
+    ).reset_index()
