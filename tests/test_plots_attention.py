@@ -80,16 +80,16 @@ def test_what_is_not_causal_is_drawn_and_named(every_figure):
     assert "later tokens" in every_figure["heat maps"].layout.meta["headspec"]["alt"]
 
 
-def test_blocks_of_one_topic_are_outlined(every_figure):
+def test_blocks_of_one_label_are_outlined(every_figure):
     """Segments T0 T1 T0 T2: four on the diagonal, and T0 looking back at T0."""
     figure = every_figure["heat maps"]
-    blocks = [s for s in figure.layout.shapes if s.name == "topic" and s.xref == "x"]
+    blocks = [s for s in figure.layout.shapes if s.name == "label" and s.xref == "x"]
     assert len(blocks) == 5
     back = [s for s in blocks if (s.x0, s.y0) == (-0.5, 23.5)]
     assert [(s.x1, s.y1) for s in back] == [(11.5, 35.5)]
     assert list(figure.layout.xaxis.ticktext) == ["T0", "T1", "T0", "T2"]
     often = plots.plot_attention_heatmaps(PATTERNS, np.arange(48) % 2)
-    assert not [s for s in often.layout.shapes if s.name == "topic"]
+    assert not [s for s in often.layout.shapes if s.name == "label"]
     assert "too often" in often.layout.meta["headspec"]["note"]
 
 
@@ -240,6 +240,9 @@ def test_rows_are_named_beside_every_panel_on_a_phone(every_figure):
         narrow = figure.layout.meta["headspec"]["narrow"]
         assert all(narrow[f"yaxis{i}"]["showticklabels"] for i in ("", "2", "3"))
         assert all(narrow[f"xaxis{i}"]["title"]["text"] for i in ("", "2", "3"))
+        lines = [line for text in narrow["yaxis"]["ticktext"] for line in text.split("<br>")]
+        assert max(map(len, lines)) <= 18
+        assert narrow["margin"]["l"] < figure.layout.margin.l
 
 
 def test_main_effects_come_first_whatever_the_order_and_contrasts_are_named():

@@ -113,7 +113,7 @@ def plot_attention_change(
             figure.add_trace(points.update(here))
         axes = {panels.axis("x", i): in_layers(layers), panels.axis("y", i): {"range": span}}
         figure.update_layout(axes)
-    return figure.add_traces(_legend(drawn))
+    return figure.add_traces(_legend(drawn)).update_layout(legend={"tracegroupgap": 0})
 
 
 def _rows(

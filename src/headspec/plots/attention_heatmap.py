@@ -35,8 +35,8 @@ def plot_attention_heatmaps(
 
     All panels share one colour scale. What lies above the diagonal is blank when it is 0, as it
     must be in a causal model; attention to later tokens is drawn and named in the panel's title.
-    With labels, keys are named by their topic and every block in which query and key have the same
-    one is outlined.
+    With labels, keys are named by them and every block in which query and key have the same one
+    is outlined.
 
     What it does not show: on a log scale a diffuse head looks darker than its share; read the
     bar. One pattern is one text: averages over texts with other labels blur the blocks.
@@ -44,7 +44,7 @@ def plot_attention_heatmaps(
     Args:
         patterns: name of the panel -> probabilities `q_pos k_pos`, as NumPy takes them. Panels of
             512 tokens take 3 MB each in an HTML file: give the part that matters.
-        labels: topic of each token, the same for all patterns.
+        labels: of each token, such as its topic, the same for all patterns.
         scale: `"log"`, from 0.001 to 1, or `"linear"`, from 0 to 1.
         title: of the figure.
 
@@ -86,7 +86,7 @@ def plot_attention_heatmaps(
     )
     figure = panels.figure(
         title=title,
-        x_title="key (topic)" if segments else "key (position)",
+        x_title="key (label)" if segments else "key (position)",
         y_titles=["query (position)"] * count,
         alt=_alt(shares, later),
         note="Each row is a query and sums to 1 over the keys it can see. "
@@ -144,8 +144,8 @@ def _said_of(segments: list[tuple[str, int, int]]) -> str:
     if not segments:
         return ""
     if len(segments) > _MOST_SEGMENTS:
-        return f"Labels change {len(segments) - 1} times, too often to outline topics. "
-    return "Outlined: query and key are of the same topic. "
+        return f"Labels change {len(segments) - 1} times, too often to outline. "
+    return "Outlined: query and key have the same label. "
 
 
 def _heatmap(share: np.ndarray, name: str, *, scale: Scale) -> go.Heatmap:
@@ -200,7 +200,7 @@ def _square(
 def _outline(
     figure: go.Figure, panels: Panels, index: int, segments: list[tuple[str, int, int]]
 ) -> None:
-    """Blocks of one topic, on and below the diagonal."""
+    """Blocks of one label, on and below the diagonal."""
     if len(segments) > _MOST_SEGMENTS:
         return
     names = panels.names(index)
@@ -216,7 +216,7 @@ def _outline(
                     y0=top - 0.5,
                     y1=bottom - 0.5,
                     line={"color": INK, "width": 1},
-                    name="topic",
+                    name="label",
                 )
 
 

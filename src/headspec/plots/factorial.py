@@ -58,7 +58,7 @@ def plot_factorial_effects(frame: pd.DataFrame) -> go.Figure:
         titles=[quantity_words(name)[0] for name in quantities],
         columns=min(2, len(quantities)),
         height=20 + 26 * len(effects),
-        narrow_height=20 + 26 * len(effects),
+        narrow_height=20 + 42 * len(effects),
         gap=74,
         gap_share=0.06,
         legend_lines=1,

@@ -115,7 +115,7 @@ def plot_probe_curves(
         figure.update_layout(layout)
     if has(means, "null_mean"):
         drawn.add("null")
-    return figure.add_traces(_legend(drawn))
+    return figure.add_traces(_legend(drawn)).update_layout(legend={"tracegroupgap": 0})
 
 
 def _rows(frame: pd.DataFrame, by: str | Sequence[str] | None, panel: str | None) -> pd.DataFrame:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
 
 from headspec.plots.palette import AXIS, INK
 from headspec.plots.panels import Panels
+
+_LONGEST = 18
+"""Characters of a line on a phone."""
 
 
 def label_width(labels: Sequence[str]) -> int:
@@ -26,7 +30,7 @@ def name_rows(
 ) -> None:
     """Names of rows from top to bottom, and lines before the rows in `cuts`.
 
-    On a phone, where panels stand below each other, every panel has the names.
+    On a phone, where panels stand below each other, every panel has the names, in short lines.
     """
     key, names = panels.axis("y", index), panels.names(index)
     figure.update_layout(
@@ -43,7 +47,9 @@ def name_rows(
             }
         }
     )
-    _narrow(figure)[key]["showticklabels"] = True
+    narrow, broken = _narrow(figure), [wrap(label, _LONGEST) for label in labels]
+    narrow[key] |= {"showticklabels": True, "ticktext": ["<br>".join(lines) for lines in broken]}
+    narrow["margin"]["l"] = label_width([line for lines in broken for line in lines])
     for cut in cuts:
         figure.add_shape(
             type="line",

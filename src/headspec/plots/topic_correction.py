@@ -63,7 +63,7 @@ def plot_correction(frame: pd.DataFrame) -> go.Figure:
         left=label_width(labels),
     )
     figure = panels.figure(
-        title="As published and as corrected",
+        title="Published and corrected",
         x_title="",
         y_titles=[""] * len(quantities),
         alt=_alt(rows, quantities),
@@ -81,7 +81,7 @@ def plot_correction(frame: pd.DataFrame) -> go.Figure:
         for way in WAYS:
             trace = _points(part, conditions, way, unit=quantity_words(quantity)[1], listed=i == 0)
             figure.add_trace(trace.update(panels.names(i)))
-    return figure.add_traces(_legend(rows))
+    return figure.add_traces(_legend(rows)).update_layout(legend={"tracegroupgap": 0})
 
 
 def _rows(frame: pd.DataFrame) -> pd.DataFrame:
