@@ -163,7 +163,7 @@ def _fit(value: Any, hint: Any, where: str, *, strict: bool) -> Any:
         items = [_fit(v, h, where, strict=strict) for v, h in zip(value, inner, strict=True)]
         return _MISFIT if any(item is _MISFIT for item in items) else tuple(items)
     if is_dataclass(hint):
-        if strict or not isinstance(value, dict):
+        if strict:
             return value if isinstance(value, hint) else _MISFIT  # pyright: ignore[reportArgumentType]
         return from_dict(hint, value, where=f"{where}.")  # pyright: ignore[reportArgumentType]
     if hint in (None, type(None)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ def joined_processes(device: str | torch.device | None = None) -> Iterator[Proce
     if mine:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        with torch.cuda.device(device if device.type == "cuda" else None):
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             yield Processes(device, dist.get_rank(), dist.get_world_size())
     finally:
         if mine:

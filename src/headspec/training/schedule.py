@@ -48,7 +48,7 @@ def checkpoint_steps(checkpoints: int | tuple[int, ...], steps: int) -> tuple[in
 
     Example:
         >>> checkpoint_steps(6, 1000)
-        (0, 1, 6, 32, 178, 1000)
+        (0, 1, 6, 33, 182, 1000)
         >>> checkpoint_steps((10, 100), 200)
         (0, 10, 100, 200)
     """

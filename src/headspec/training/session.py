@@ -73,6 +73,8 @@ class Session:
         if self.processes.is_first:
             resume.remove_resume_point(self.folder)
         self.processes.wait()
+        if interrupted():  # during the last update
+            raise KeyboardInterrupt
 
     def _update(self, step: int) -> None:
         settings = self.settings
@@ -107,7 +109,7 @@ class Session:
     def _backward(self, batch: Any) -> Tensor:
         settings, processes = self.settings, self.processes
         n_parts = settings.accumulation
-        total = torch.zeros((), device=processes.device)
+        total = torch.zeros((), dtype=torch.float32, device=processes.device)
         for part in range(n_parts):
             last = part == n_parts - 1
             mine = part * processes.count + processes.rank
@@ -139,7 +141,7 @@ class Session:
             self._write_checkpoint(done)
         if save and not last:
             self._save(done)
-        if stop:
+        if stop and not last:
             raise KeyboardInterrupt
 
     def _measure(self, done: int) -> None:

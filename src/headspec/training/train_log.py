@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,7 +65,7 @@ class TrainLog:
 def read_log(path: Path) -> pd.DataFrame:
     """The log as a frame with `LOG_COLUMNS`; a last line that was cut short is left out."""
     text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    frame = pd.read_csv(io.StringIO(whole), float_precision="round_trip")
-    numbers = {name: float for name in LOG_COLUMNS if name not in ("step", "tokens")}
-    return frame.astype({"step": int, "tokens": int} | numbers)
+    lines = text[: text.rfind("\n") + 1].splitlines()[1:]
+    rows = [[float(cell) if cell else math.nan for cell in line.split(",")] for line in lines]
+    frame = pd.DataFrame(rows, columns=[*LOG_COLUMNS], dtype=float)  # Python reads floats exactly
+    return frame.astype({"step": int, "tokens": int})

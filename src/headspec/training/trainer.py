@@ -75,6 +75,8 @@ def train(
 
     Example:
         >>> import tempfile
+        >>> from headspec.training.micro_languages import MicroLanguages
+        >>> from headspec.training.mini_qwen import MiniQwenConfig
         >>> folder = tempfile.mkdtemp()
         >>> languages = MicroLanguages(n_topics=2, vocab_size=128, seq_len=64)
         >>> _ = languages.write(folder + "/data", n_train=64, n_validation=8)

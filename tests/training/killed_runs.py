@@ -1,0 +1,126 @@
+"""Runs that are killed, each in a forked process of its own; `test_train_killed.py` starts it.
+
+    python killed_runs.py moments FOLDER    killed by another process, at any moment
+    python killed_runs.py writing FOLDER    killed inside each of the writes, one after another
+    python killed_runs.py devices FOLDER    two processes that share every batch
+
+A process of its own, because forking is safe only while there is a single thread.
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import torch
+from tiny_training import MODEL, tiny_config
+
+from headspec.training import atomic_files
+from headspec.training.mini_qwen import build_mini_qwen
+from headspec.training.trainer import train
+
+CONFIG = tiny_config(steps=30, checkpoints=(3, 7, 15), save_every=2)
+
+
+def in_child(work) -> int:
+    """Fork, work, leave; returns the child's id."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return child
+
+
+def exit_code(child: int) -> int:
+    """Zero, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def whole_run(folder: Path) -> None:
+    train(CONFIG, out=folder, progress=False)
+
+
+def kill_at_moments(folder: Path) -> list[int]:
+    """Kill at random moments until the run comes through; the steps it had reached."""
+    moments, reached = random.Random(0), []
+    started = time.monotonic()
+    assert exit_code(in_child(lambda: whole_run(folder.parent / "timing"))) == 0
+    length = time.monotonic() - started
+    for attempt in range(40):
+        child = in_child(lambda: whole_run(folder))
+        if attempt < 6:
+            time.sleep(length * moments.uniform(0.15, 0.6))
+            os.kill(child, signal.SIGKILL)
+        if exit_code(child) == 0:
+            return reached
+        log = folder / "log.csv"
+        reached.append(len(log.read_text().splitlines()) - 1 if log.exists() else 0)
+    raise AssertionError("never finished")
+
+
+def kill_while_writing(folder: Path) -> list[int]:
+    """Kill attempt n inside its n-th write, each after half a file or before the rename."""
+    codes = []
+    for attempt in range(60):
+        code = exit_code(in_child(lambda n=attempt: _killed_in_write(folder, n)))
+        codes.append(code)
+        if code == 0:
+            return codes
+    raise AssertionError("never finished")
+
+
+def _killed_in_write(folder: Path, number: int) -> None:
+    counted, replace = iter(range(10**6)), os.replace
+
+    def deadly(source, target):
+        if next(counted) == 1 + number % 3:
+            source = Path(source)
+            if source.is_file() and number % 2:  # as if the power failed halfway
+                os.truncate(source, source.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    if number < 9:
+        atomic_files.os = type("os", (), {**vars(os), "replace": staticmethod(deadly)})
+    whole_run(folder)
+
+
+def two_devices(folder: Path) -> list[int]:
+    """The run by two processes over Gloo; killed once by Ctrl-C, then finished."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def work(rank: int) -> None:
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        train(tiny_config(accumulation=2, **DEVICES), out=folder, progress=False)
+
+    children = [in_child(lambda rank=rank: work(rank)) for rank in range(2)]
+    return [exit_code(child) for child in children]
+
+
+DEVICES = {"validation_sequences": 23}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    build_mini_qwen(MODEL)  # imported once, before forking
+    what, target = sys.argv[1], Path(sys.argv[2])
+    work = {"moments": kill_at_moments, "writing": kill_while_writing, "devices": two_devices}
+    print(json.dumps(work[what](target)))
