@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
 
+from headspec.activations import probe_solver
 from headspec.activations.probe_solver import Eigenbasis, eigenbasis, solve_logistic
 
 
@@ -147,3 +148,33 @@ def test_the_same_on_a_gpu():
     assert there[0].is_cuda
     a, b = (objective(x, labels, W[0, 0].cpu(), c[0, 0].cpu(), 1e-3) for W, c in (here, there))
     assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_heavy_tails_are_solved_by_weighing_samples_anew(monkeypatch):
+    """A head that rarely attends: nearly constant, and far out now and then."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (3000,), generator=generator)
+    means = torch.randn(4, 10, generator=generator)
+    rare = torch.rand(3000, 1, generator=generator) < 0.03
+    x = means[labels] * (0.01 + 3 * rare) + 0.02 * torch.randn(3000, 10, generator=generator)
+    x = (x - x.mean(0)) / x.std(0)
+    passes = []
+    gradient = probe_solver._Problems.gradient
+
+    def counted(problems, *arguments):
+        passes.append(1)
+        return gradient(problems, *arguments)
+
+    monkeypatch.setattr(probe_solver._Problems, "gradient", counted)
+    found = []
+    for reweigh in (True, False):
+        if not reweigh:
+            monkeypatch.setattr(probe_solver._Problems, "reweighted", lambda self, _: self)
+        W, b = solve_logistic(x, labels[None], [1e-6], n_classes=4, max_iterations=1000)
+        found.append((len(passes), objective(x, labels, W[0, 0], b[0, 0], 1e-6)))
+        passes.clear()
+    peer = LogisticRegression(C=1 / (1e-6 * 3000), tol=1e-9, max_iter=50_000)
+    peer.fit(x.double().numpy(), labels.numpy())
+    best = objective(x, labels, peer.coef_.T, peer.intercept_, 1e-6)
+    assert found[0][1] < best + 1e-5
+    assert found[0][0] < 0.6 * found[1][0]

@@ -10,7 +10,7 @@ are multiplied together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +98,7 @@ class _Problems:
     l2: Tensor  # problem
     n_classes: int
     basis: Eigenbasis
+    factors: Tensor | None = None  # problem d_model+1 d_model+1, see `reweighted`
 
     def start(self) -> Tensor:
         """Weights 0 and the logarithms of class frequencies, none of them 0."""
@@ -132,7 +133,13 @@ class _Problems:
         return gradient, curvature.clamp_min(1e-6)
 
     def precondition(self, direction: Tensor, curvature: Tensor) -> Tensor:
-        """Times the inverse of curvature x second moments + l2, as if all samples curved alike."""
+        """Times the inverse of curvature x second moments + l2, as if all samples curved alike.
+
+        Or, once reweighted, of the second moments as each sample curves.
+        """
+        if self.factors is not None:
+            rows = direction.double().transpose(0, 1)
+            return torch.cholesky_solve(rows, self.factors).transpose(0, 1).to(direction.dtype)
         turned = (self.basis.vectors.T @ direction[:-1].flatten(1)).view_as(direction[:-1])
         turned /= (self.basis.values[:, None] * curvature + self.l2)[..., None]
         out = torch.empty_like(direction)
@@ -140,8 +147,23 @@ class _Problems:
         out[-1] = direction[-1] / curvature[:, None]
         return out
 
+    def reweighted(self, log_p: Tensor) -> _Problems:
+        """With a preconditioner for each problem: samples weigh by the curvature they have now.
+
+        For features with heavy tails: what lies far out is soon classified for certain and
+        curves no more, but rules the plain second moments.
+        """
+        x = torch.cat([self.x, self.x.new_ones(len(self.x), 1)], 1)
+        weights = (1 - log_p.exp().square().sum(-1)) / (self.n_classes - 1)
+        moments = torch.stack([x.T @ (x * w[:, None]) for w in weights.T]).double() / len(x)
+        diagonal = moments.diagonal(dim1=-2, dim2=-1)
+        ridge = (1e-6 * diagonal.mean(-1, keepdim=True) + 1e-12).repeat(1, diagonal.shape[1])
+        ridge[:, :-1] += self.l2[:, None].double()
+        return replace(self, factors=torch.linalg.cholesky(moments + torch.diag_embed(ridge)))
+
     def keep(self, chosen: Tensor) -> _Problems:
-        return _Problems(self.x, self.targets[chosen], self.l2[chosen], self.n_classes, self.basis)
+        factors = None if self.factors is None else self.factors[chosen]
+        return replace(self, targets=self.targets[chosen], l2=self.l2[chosen], factors=factors)
 
 
 def _minimise(problems: _Problems, tolerance: float, max_iterations: int) -> Tensor:
@@ -153,7 +175,9 @@ def _minimise(problems: _Problems, tolerance: float, max_iterations: int) -> Ten
     gradient, curvature = problems.gradient(log_p, theta)
     pairs: list[_Pair] = []
     stuck, new_value = torch.zeros_like(left, dtype=torch.bool), value
-    for _ in range(max_iterations):
+    # Costs as much as d_model / (2 classes) passes over one problem.
+    patience = 15 + len(theta) // problems.n_classes
+    for iteration in range(max_iterations):
         gain = 0.5 * _dot(gradient, problems.precondition(gradient, curvature))
         going = (gain > tolerance) & ~stuck
         if not going.all():
@@ -162,13 +186,15 @@ def _minimise(problems: _Problems, tolerance: float, max_iterations: int) -> Ten
                 return solution
             left, problems = left[going], problems.keep(going)
             theta, gradient, logits = theta[:, going], gradient[:, going], logits[:, going]
-            value, curvature = value[going], curvature[going]
+            value, curvature, log_p = value[going], curvature[going], log_p[:, going]
             pairs = [(s[:, going], y[:, going], sy[going]) for s, y, sy in pairs]
+        if iteration and iteration % patience == 0:
+            problems, pairs = problems.reweighted(log_p), []
         step = _descent(problems, gradient, curvature, pairs)
         change = problems.logits(step)
         slope = _dot(gradient, step).double()
         length = torch.ones_like(slope, dtype=theta.dtype)[:, None]
-        for _ in range(30):  # the logits are linear in the step: trying costs no pass
+        for _ in range(12):  # the logits are linear in the step: trying costs no pass
             log_p, new_value = problems.objective(logits + length * change, theta + length * step)
             stuck = new_value > value + 1e-4 * length[:, 0] * slope + 1e-12
             if not stuck.any():
