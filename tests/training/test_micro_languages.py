@@ -10,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import block_diag
 from scipy.special import digamma
 
 from headspec.errors import InputError
 from headspec.training.markov_chains import expected_entropy_rate, stationary_distribution
-from headspec.training.micro_languages import MicroLanguages
+from headspec.training.micro_languages import _SPLITS, MicroLanguages
 from headspec.training.topic_segments import SegmentPrior
 
 
@@ -74,6 +75,38 @@ def test_stationary_distribution_by_hand():
     np.testing.assert_allclose(stationary_distribution(rows), [0.75, 0.25], atol=1e-12)
 
 
+@pytest.mark.parametrize("concentration", [1e3, 1e5, 1e7])
+def test_chains_that_mix_slowly_have_their_stationary_distribution(concentration):
+    """Rotated by 0, blocks hardly lead to one another: power iteration would stop too soon."""
+    languages = small(boost="rotated", concentration=concentration)
+    for rows, used in zip(
+        languages.transitions.astype(np.float64), languages.stationary, strict=True
+    ):
+        rows /= rows.sum(axis=1, keepdims=True)
+        system = np.vstack([(rows.T - np.eye(30)), np.ones(30)])
+        exact = np.linalg.lstsq(system, np.append(np.zeros(30), 1), rcond=1e-14)[0]
+        np.testing.assert_allclose(used @ rows, used, atol=1e-13)
+        np.testing.assert_allclose(used, exact, atol=1e-6)
+
+
+def test_tokens_that_never_lead_to_one_another():
+    periodic = np.array([[0.0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]])
+    with pytest.raises(InputError, match="never lead to one another"):
+        stationary_distribution(np.asarray(block_diag(periodic, 1.0)))
+    found = stationary_distribution(periodic)
+    np.testing.assert_allclose(found, [0.25, 0.5, 0.25])
+
+
+def test_splits_and_orders_have_random_streams_of_their_own():
+    """NumPy ignores zeros at the end of a seed: [s, 0, 0] is s, [s, 1, 0] is [s, 1]."""
+    states = [
+        np.random.default_rng(seeds).bit_generator.state["state"]["state"]
+        for seeds in (3, [3, 0], [3, 1, 0], [3, 1, 1], *([3, split, 0] for split in (10, 11, 12)))
+    ]
+    assert len({*states}) == 6  # the first two are one
+    assert sorted(_SPLITS.values()) == [10, 11, 12]
+
+
 def test_rows_are_dirichlet_with_the_own_block_boosted():
     plain, boosted = small(concentration=1), small(concentration=20)
     for topic in range(3):
@@ -112,6 +145,23 @@ def test_all_sets_of_cuts_are_equally_likely():
     counts = {pair: cuts.count(pair) for pair in itertools.combinations(range(1, 6), 2)}
     assert sum(counts.values()) == 20_000
     np.testing.assert_allclose(list(counts.values()), 2000, atol=200)
+
+
+def test_as_many_cuts_as_there_are_places_are_drawn_at_once():
+    """Drawing anew until all differ would never end here: 39! / 39^39 is 1e-16."""
+    prior = SegmentPrior(n_topics=2, seq_len=40, min_segments=40, max_segments=40)
+    labels = prior.draw(50, np.random.default_rng(0))
+    assert (np.diff(labels, axis=1) != 0).all()
+
+
+def test_each_number_of_cuts_has_its_sets_equally_often():
+    prior = SegmentPrior(n_topics=2, seq_len=5, min_segments=1, max_segments=5)
+    labels = prior.draw(50_000, np.random.default_rng(1)).astype(int)
+    changes = (np.diff(labels, axis=1) != 0) @ [1, 2, 4, 8]
+    counts = np.bincount(changes, minlength=16)
+    sizes = np.array([bin(cuts).count("1") for cuts in range(16)])
+    expected = 10_000 / np.array([1, 4, 6, 4, 1])[sizes]
+    assert (((counts - expected) ** 2 / expected).sum()) < 40  # chi-squared, 15 degrees of freedom
 
 
 def test_tokens_follow_their_topics_transitions():
@@ -276,7 +326,10 @@ def test_one_topic_alone_is_a_plain_chain():
         ({"vocab_size": 8}, "at least 6 tokens besides the 3 special ones"),
         ({"min_segments": 6}, "min_segments <= max_segments"),
         ({"max_segments": 25}, "max_segments <= seq_len"),
-        ({"concentration": 0}, "positive concentration"),
+        ({"concentration": 0}, "positive, finite concentration"),
+        ({"concentration": float("inf")}, "positive, finite concentration"),
+        ({"n_topics": 3.0}, "n_topics to be a whole number"),
+        ({"seed": -1}, "a seed from 0 on"),
         ({"n_signatures": 6}, "0 to 5 signature bigrams"),
         ({"boost": "both"}, "boost out of 'own', 'rotated'"),
     ],
@@ -285,6 +338,15 @@ def test_sizes_that_cannot_be(changes, words, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # let wrong words through
     with pytest.raises(InputError, match=words):
         small(**changes)
+
+
+def test_draws_that_cannot_be():
+    with pytest.raises(InputError, match="one sequence or more; got n=0"):
+        small().sample(0, seed=0)
+    with pytest.raises(InputError, match="a seed from 0 on; got seed=-1"):
+        small().sample(1, seed=-1)
+    with pytest.raises(InputError, match="float32 can hold; got dirichlet"):
+        _ = small(dirichlet=0.001).transitions
 
 
 def test_readers_refuse_what_the_languages_cannot_have_written():

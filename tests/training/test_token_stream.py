@@ -108,5 +108,7 @@ def test_what_cannot_be_streamed(monkeypatch):
         TokenStream(numbered(3), batch_size=0)
     with pytest.raises(InputError, match="ordering out of 'shuffled', 'topic_ordered'"):
         TokenStream(numbered(3), batch_size=1, ordering="sorted")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="a seed from 0 on; got -2"):
+        TokenStream(numbered(3), batch_size=1, seed=-2)
     with pytest.raises(InputError, match="a step from 0 on; got -1"):
         TokenStream(numbered(3), batch_size=1).batch(-1)

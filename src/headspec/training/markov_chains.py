@@ -8,7 +8,10 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy import special
 
+from headspec.errors import InputError
+
 Boost = Literal["own", "rotated"]
+_ITERATIONS = 10_000
 
 
 def draw_transitions(
@@ -36,6 +39,10 @@ def draw_transitions(
         n_signatures: in topic k, as many tokens of the first half of block k each have one
             successor in its second half whose weight is multiplied by 10.
         seed: of the draw.
+
+    Raises:
+        InputError: when `dirichlet` or `concentration` is so extreme that a row leaves the range
+            of float32.
     """
     transitions = np.empty((n_topics, n_tokens, n_tokens), np.float32)
     block = n_tokens // n_topics
@@ -45,7 +52,8 @@ def draw_transitions(
         rng = np.random.default_rng(stream)
         rows = transitions[topic]
         rng.standard_gamma(dirichlet, out=rows, dtype=np.float32)
-        rows /= rows.sum(axis=1, keepdims=True, dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # a row of zeros: found below
+            rows /= rows.sum(axis=1, keepdims=True, dtype=np.float64)
         for from_block in range(n_topics):
             boosted = topic if boost == "own" else (from_block + topic) % n_topics
             members = of_token == from_block
@@ -54,29 +62,58 @@ def draw_transitions(
             half = block // 2
             successors = topic * block + half + rng.permutation(block - half)[:n_signatures]
             rows[topic * block + np.arange(n_signatures), successors] *= 10
-        rows /= rows.sum(axis=1, keepdims=True, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            rows /= rows.sum(axis=1, keepdims=True, dtype=np.float64)
+        if not np.isfinite(rows).all():
+            raise InputError(
+                expected="rows of transitions that float32 can hold",
+                got=f"dirichlet={dirichlet} and concentration={concentration}",
+                fix="Choose less extreme values, such as dirichlet from .1 on.",
+            )
     return transitions
 
 
 def stationary_distribution(rows: Float[np.ndarray, "from to"]) -> Float[np.ndarray, " token"]:
-    """The distribution that a chain with positive transitions keeps, by power iteration.
+    """The distribution that an irreducible chain keeps.
+
+    By power iteration; chains that mix too slowly for it are solved as linear equations.
 
     Args:
         rows: transition probabilities, each row summing to one.
 
     Returns:
-        pi with pi = pi @ rows to 1e-14, in float64.
+        pi with pi = pi @ rows to 1e-13, in float64.
+
+    Raises:
+        InputError: when none is found, since tokens cannot all reach one another.
     """
     rows = rows.astype(np.float64)
     rows /= rows.sum(axis=1, keepdims=True)
     current = np.full(len(rows), 1 / len(rows))
-    for _ in range(10_000):
+    for _ in range(_ITERATIONS):
         following = current @ rows
         following /= following.sum()
         if np.abs(following - current).sum() < 1e-14:
             return following
         current = following
-    return current
+    return _solved(rows)
+
+
+def _solved(rows: Float[np.ndarray, "from to"]) -> Float[np.ndarray, " token"]:
+    """pi (I - rows) = 0 with the last equation replaced by sum(pi) = 1."""
+    equations = np.eye(len(rows)) - rows.T
+    equations[-1] = 1
+    try:
+        found = np.linalg.solve(equations, np.eye(len(rows))[-1])
+    except np.linalg.LinAlgError:
+        found = np.full(len(rows), np.nan)
+    if not (found >= -1e-12).all() or np.abs(found @ rows - found).sum() > 1e-9:
+        raise InputError(
+            expected="a chain with one stationary distribution",
+            got="tokens that never lead to one another",
+            fix="Raise dirichlet or lower concentration.",
+        )
+    return np.maximum(found, 0) / np.maximum(found, 0).sum()
 
 
 def row_entropies(rows: Float[np.ndarray, "from to"]) -> Float[np.ndarray, " from"]:

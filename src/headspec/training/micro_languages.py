@@ -22,7 +22,7 @@ from headspec.training.markov_chains import (
     row_entropies,
     stationary_distribution,
 )
-from headspec.training.micro_sequences import check_sizes, draw_sequences
+from headspec.training.micro_sequences import check_draw, check_sizes, draw_sequences
 from headspec.training.token_data import LabelledTokens, TokenData
 from headspec.training.token_folder import write_token_data
 from headspec.training.topic_segments import SegmentPrior
@@ -31,7 +31,7 @@ SPECIAL_TOKENS = 3
 """Tokens 0, 1 and 2 (padding, beginning, end) are reserved; sequences never hold them."""
 
 Evidence = Literal["bigrams", "unigrams"]
-_SPLITS = {"sample": 0, "train": 1, "validation": 2}
+_SPLITS = {"sample": 10, "train": 11, "validation": 12}  # 0 and 1 are orders of a TokenStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +166,11 @@ class MicroLanguages:
 
         Returns:
             Tokens (3 to vocab_size - 1) and the topic of each, int64, `sequence pos`.
+
+        Raises:
+            InputError: for n below one or a negative seed.
         """
+        check_draw(n, seed)
         parts = list(self._draw(n, seed=seed, split="sample"))
         tokens = np.concatenate([part.tokens for part in parts])
         labels = np.concatenate([part.labels for part in parts])
@@ -189,8 +193,9 @@ class MicroLanguages:
             The train split.
 
         Raises:
-            InputError: when the folder holds data of other settings.
+            InputError: when the folder holds data of other settings, or for a negative seed.
         """
+        check_draw(min(n_train, n_validation), seed)
         settings = {
             "source": "micro_languages",
             **asdict(self),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,6 +55,9 @@ def draw_sequences(
 
 def check_sizes(languages: Any, special_tokens: int) -> None:
     """Raise `InputError` unless every topic has a block and neighbours can differ."""
+    for name in ("n_topics", "vocab_size", "seq_len", "min_segments", "max_segments", "seed"):
+        value = getattr(languages, name)
+        _check(type(value) is int, f"{name} to be a whole number (Python's int)", repr(value))
     fewest = 1 if languages.max_segments == 1 else 2
     _check(
         fewest <= languages.n_topics <= 255,
@@ -72,16 +76,23 @@ def check_sizes(languages: Any, special_tokens: int) -> None:
         f"{languages.min_segments}, {languages.max_segments} and {languages.seq_len}",
     )
     _check(
-        languages.concentration > 0 and languages.dirichlet > 0,
-        "a positive concentration and a positive dirichlet",
+        0 < languages.concentration < math.inf and 0 < languages.dirichlet < math.inf,
+        "a positive, finite concentration and dirichlet",
         f"{languages.concentration} and {languages.dirichlet}",
     )
+    _check(languages.seed >= 0, "a seed from 0 on", f"seed={languages.seed}")
     half = languages.block_size // 2
     _check(
         0 <= languages.n_signatures <= half,
         f"0 to {half} signature bigrams (half a block)",
         f"n_signatures={languages.n_signatures}",
     )
+
+
+def check_draw(n: int, seed: int) -> None:
+    """Raise `InputError` unless there is something to draw, and a seed that NumPy can take."""
+    _check(n >= 1, "one sequence or more", f"n={n}")
+    _check(seed >= 0, "a seed from 0 on", f"seed={seed}")
 
 
 def _check(holds: bool, expected: str, got: str) -> None:

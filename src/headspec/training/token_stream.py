@@ -37,7 +37,7 @@ class TokenStream:
     (such as 1 % of the steps) sees one topic only.
 
     Raises:
-        InputError: for an empty split or a batch size below one.
+        InputError: for an empty split, a batch size below one or a negative seed.
 
     Example:
         >>> from headspec.training.token_data import LabelledTokens
@@ -62,6 +62,8 @@ class TokenStream:
                 got=f"{len(self.data)} and batch_size={self.batch_size}",
                 fix="Choose a positive batch_size and data that hold sequences.",
             )
+        if self.seed < 0:
+            raise InputError(expected="a seed from 0 on", got=str(self.seed), fix="Raise seed.")
 
     @property
     def steps_per_epoch(self) -> float:

@@ -29,17 +29,26 @@ class SegmentPrior:
         """Topic labels of `n` sequences, as int16."""
         n_cuts = rng.integers(self.min_segments - 1, self.max_segments, size=n)
         used = np.arange(self.max_segments - 1) < n_cuts[:, None]
-        cuts = rng.integers(1, self.seq_len, size=used.shape) if used.size else used.astype(int)
-        again = _repeated(cuts, used)
-        while len(again):  # drawing the whole set anew keeps all sets equally likely
-            cuts[again] = rng.integers(1, self.seq_len, size=(len(again), used.shape[1]))
-            again = again[_repeated(cuts[again], used[again])]
+        cuts = self._distinct_cuts(n, rng)
         moves = np.zeros((n, self.seq_len), np.int16)
         moves[:, 0] = rng.integers(0, self.n_topics, size=n)
         rows, columns = np.nonzero(used)
         if len(rows):
             moves[rows, cuts[rows, columns]] = rng.integers(1, self.n_topics, size=len(rows))
         return np.cumsum(moves, axis=1, dtype=np.int16) % self.n_topics
+
+    def _distinct_cuts(self, n: int, rng: np.random.Generator) -> Int[np.ndarray, "sequence cut"]:
+        """Different places 1 to seq_len - 1 in each row, in random order: any first r are fair.
+
+        The next cut is drawn among the places left and moved past those taken, in their order.
+        """
+        cuts = np.empty((n, self.max_segments - 1), np.int64)
+        for drawn in range(cuts.shape[1]):
+            place = rng.integers(1, self.seq_len - drawn, size=n)
+            for taken in np.sort(cuts[:, :drawn], axis=1).T:
+                place += place >= taken
+            cuts[:, drawn] = place
+        return cuts
 
     def start(self) -> Float[np.ndarray, "cuts_left topic"]:
         """Probability of each number of cuts still to come and topic at the first position."""
@@ -62,12 +71,3 @@ class SegmentPrior:
             others = leaving.sum(axis=2, keepdims=True) - leaving
             ahead[:, :-1] += others / (self.n_topics - 1)
         return ahead
-
-
-def _repeated(
-    cuts: Int[np.ndarray, "sequence cut"], used: np.ndarray
-) -> Int[np.ndarray, " repeated"]:
-    """Rows in which two of the used cuts coincide."""
-    places = np.where(used, cuts, -1 - np.arange(cuts.shape[1]))  # unused ones never coincide
-    places = np.sort(places, axis=1)
-    return np.flatnonzero((places[:, 1:] == places[:, :-1]).any(axis=1))
