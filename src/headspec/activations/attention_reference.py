@@ -95,7 +95,7 @@ def attention_baselines(
     *,
     window: int = 32,
     causal: bool = True,
-    counted: Bool[Tensor, ...] | None = None,
+    counted: Bool[Tensor, "*rows q_pos"] | None = None,
 ) -> AttentionBaselines:
     """What uniform, windowed and first-token attention score, on the same labels.
 

@@ -35,8 +35,8 @@ def attention_statistics(
     model: Any,
     tokens: Integer[Tensor, "batch pos"] | Integer[np.ndarray, "batch pos"],
     *,
-    labels: Integer[Tensor, "batch pos"] | Integer[np.ndarray, "batch pos"] | None = None,
-    attention_mask: Integer[Tensor, "batch pos"] | None = None,
+    labels: Integer[Tensor, "*labelled"] | Integer[np.ndarray, "*labelled"] | None = None,
+    attention_mask: Integer[Tensor, "*masked"] | None = None,
     method: Literal["auto", "patterns", "blockwise"] = "auto",
     causal: bool = True,
     window: int = 32,
@@ -65,9 +65,9 @@ def attention_statistics(
     Args:
         model: a HookedTransformer, a TransformerBridge, or a Hugging Face model. Left as it is.
         tokens: token ids, one row a sequence.
-        labels: topic of each token; negative: none (special tokens). Queries without a topic are
-            left out of the metrics of topics, and mass on keys without one is neither within nor
-            across.
+        labels: topic of each token, shaped as the tokens; negative: none (special tokens). Queries
+            without a topic are left out of the metrics of topics, and mass on keys without one is
+            neither within nor across.
         attention_mask: 1 for tokens, 0 for padding, which must be on the right: causal attention
             never looks there, and queries there do not count.
         method: `"blockwise"`, `"patterns"` (the model's own patterns, whole), or `"auto"`:
