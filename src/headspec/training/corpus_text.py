@@ -34,7 +34,8 @@ def plain_text(content: str, suffix: str) -> str:
     elif suffix == ".md":
         content = re.sub(r"^(```|~~~).*?^\1[^\n]*$", "", content, flags=re.DOTALL | re.MULTILINE)
         content = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", content)
-        content = re.sub(r"^\s{0,3}(#{1,6}|>|[-*+])\s+", "", content, flags=re.MULTILINE)
+        content = re.sub(r"^#{1,6}[ \t]+(.*)$", r"\n\1\n", content, flags=re.MULTILINE)
+        content = re.sub(r"^[ \t]*(?:>|[-*+])[ \t]+", "", content, flags=re.MULTILINE)
         content = re.sub(r"[*_`]{1,3}(\S.*?\S|\S)[*_`]{1,3}", r"\1", content)
     elif suffix == ".rst":
         content = re.sub(
