@@ -20,48 +20,12 @@ from headspec.training.corpus_tokenizer import END, pack_passages, train_tokeniz
 from headspec.training.token_stream import TokenStream
 
 WORDS = {
-    "cooking": [
-        "butter",
-        "flour",
-        "oven",
-        "sugar",
-        "bake",
-        "dough",
-        "knead",
-        "pastry",
-        "whisk",
-        "recipe",
-        "salt",
-        "simmer",
-    ],
-    "sailing": [
-        "harbour",
-        "mast",
-        "sail",
-        "anchor",
-        "wind",
-        "tide",
-        "rudder",
-        "hull",
-        "deck",
-        "compass",
-        "captain",
-        "storm",
-    ],
-    "music": [
-        "violin",
-        "chord",
-        "melody",
-        "rhythm",
-        "tempo",
-        "orchestra",
-        "piano",
-        "sonata",
-        "tune",
-        "choir",
-        "harp",
-        "note",
-    ],
+    name: words.split()
+    for name, words in {
+        "cooking": "butter flour oven sugar bake dough knead pastry whisk recipe salt simmer",
+        "sailing": "harbour mast sail anchor wind tide rudder hull deck compass captain storm",
+        "music": "violin chord melody rhythm tempo orchestra piano sonata tune choir harp note",
+    }.items()
 }
 
 
@@ -208,8 +172,8 @@ def test_built_once_and_reopened(corpus, monkeypatch):
         build(corpus.folder, n_topics=4)
     with pytest.raises(InputError, match="documents_sha256"):
         build(corpus.folder, topical_documents(seed=1))
+    monkeypatch.setattr(corpus_module, "resolve_embedding", lambda *args: MINILM)
     with pytest.raises(InputError, match="embedding is 'tfidf' and not 'sentence-transformers"):
-        monkeypatch.setattr(corpus_module, "resolve_embedding", lambda *args: MINILM)
         build(corpus.folder, embedding="sentence_transformer")
 
 
