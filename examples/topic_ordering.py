@@ -22,7 +22,6 @@ from headspec.studies.topic_runs import TopicStudy, run_topic_study
 from headspec.studies.topic_scales import parse_names, parse_seeds, topic_scale
 from headspec.studies.topic_verdicts import RULES
 
-EFFECTS = ("validation_loss", "entropy", "within_topic_mass", "topic_excess", "probe_accuracy")
 CHANGES = ("entropy", "within_topic_mass", "topic_excess")
 PROBES = ("accuracy", "selectivity")
 PARTS = {
@@ -44,6 +43,7 @@ def main(
     batch_size: Annotated[int, typer.Option(help="Sequences of an update.")] = 0,
     recalibration_steps: Annotated[int, typer.Option(help="Updates after DroPE.")] = 0,
     recalibration: Annotated[str, typer.Option(help="shuffled; published: topic_ordered.")] = "",
+    boost: Annotated[str, typer.Option(help="own or rotated; see MicroLanguages.")] = "",
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "",
     device: Annotated[str, typer.Option(help="CUDA where there is one.")] = "",
     threads: Annotated[int, typer.Option(help="Of torch; 0: one for each core.")] = 0,
@@ -61,6 +61,7 @@ def main(
         precision=precision,
         recalibration_steps=recalibration_steps,
         recalibration_ordering=recalibration,
+        boost=boost,
     )
     folder = out / scale
     study = run_topic_study(
@@ -100,16 +101,20 @@ def main(
 
 def draw(study: TopicStudy, found: TopicAnalysis) -> dict[str, Any]:
     """Figures by file name."""
-    frame, effects = study.frame, found.tables["effects"]
+    frame = study.frame
     patterns, unmasked, topics = example_patterns(study)
-    probes = frame.loc[frame["kind"].notna()]
+    probes = frame.loc[frame["kind"].notna()].assign(
+        training=frame["attention"] + "_" + frame["ordering"]
+    )
     return {
-        "effects": hs.plot_factorial_effects(effects.loc[effects["metric"].isin(EFFECTS)]),
+        "effects": hs.plot_factorial_effects(found.tables["effects"]),
         **{f"change_{name}": hs.plot_attention_change(frame, metric=name) for name in CHANGES},
-        "probes": hs.plot_probe_curves(probes, metrics=PROBES, panel="position"),
+        "probes": hs.plot_probe_curves(probes, metrics=PROBES, by="training", panel="position"),
         "published": hs.plot_correction(found.tables["corrections"]),
-        "mask": hs.plot_attention_heatmaps(unmasked, topics, title="With its mask and without"),
-        "patterns": hs.plot_attention_heatmaps(patterns, topics),
+        "mask": hs.plot_attention_heatmaps(
+            unmasked, topics, title="A head with its mask and without"
+        ),
+        "patterns": hs.plot_attention_heatmaps(patterns, topics, title="The most topical heads"),
     }
 
 

@@ -14,6 +14,8 @@ from headspec.plots.wording import capability_name
 QUANTITIES: dict[str, tuple[str, str]] = {
     "entropy": ("Attention entropy", "nats"),
     "within_topic_mass": ("Attention within the topic", "share of attention"),
+    "topic_excess": ("Attention within the topic beyond reach", "share of attention"),
+    "head_spread": ("Spread over heads of attention within the topic", "share of attention"),
     "topic_ratio": ("Within over cross topic, relative to uniform", "ratio"),
     "distance": ("Attention distance", "tokens"),
     "sink_mass": ("Attention to the first token", "share of attention"),

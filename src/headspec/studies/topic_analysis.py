@@ -20,7 +20,7 @@ from headspec.studies.topic_tables import (
 from headspec.studies.topic_verdicts import FAMILY, judge_topic_study
 
 TITLES = {
-    "conditions": "Means over seeds with 95 % intervals",
+    "conditions": "Means over seeds ± half of a 95 % interval (t)",
     "baselines": "The same columns without any training",
     "after_drope": "Topic-ordered less shuffled training, after DroPE: what the verdicts rest on",
     "probes_after_drope": "Probe accuracy after DroPE, topic-ordered less shuffled, by layer",
@@ -52,7 +52,7 @@ class TopicAnalysis:
         table = self.tables[name].dropna(axis="columns", how="all")
         if name != "after_drope":
             return table
-        shown = ["metric", "value", "low", "high", "p", "q", "n", "contrasts"]
+        shown = ["metric", "value", "low", "high", "p", "q", "n", "each seed"]
         return table.loc[:, [column for column in shown if column in table]]
 
 

@@ -28,8 +28,8 @@ def example_patterns(
         n_tokens: how much of the sequence.
 
     Returns:
-        Causal patterns by name of condition and head; of the first one the pattern as it is and
-        with the mask dropped, as the published analysis had it; topics of the tokens.
+        Causal patterns by order, position and head; of the first one the pattern as it is and with
+        the mask dropped, as the published analysis had it; topics of the tokens.
     """
     scale, seed = study.scale, study.seeds[0]
     data = open_token_data(f"{study.folder}/data", split="validation")
@@ -43,14 +43,14 @@ def example_patterns(
         layer, head = _most_topical(study, f"{condition.run}_rope", seed)
         suite = study.suite(condition.name, seed)
         model = suite.model(suite.steps[-1])
-        name = f"{condition.name}, L{layer}H{head}"
+        name = f"{condition.ordering}_{condition.position}_L{layer}H{head}"
         patterns[name] = capture(model, tokens, [(layer, "pattern")])[layer, "pattern"][
             0, head
         ].numpy()
         if not compared:
-            compared[f"L{layer}H{head}, causal"] = patterns[name]
+            compared["as trained"] = patterns[name]
             free = unmasked_patterns(model, tokens)[layer][0, head]
-            compared[f"L{layer}H{head}, mask dropped"] = free.numpy()
+            compared["mask dropped"] = free.numpy()
     return patterns, compared, np.asarray(data.labels[0, part]).astype(np.int64)
 
 

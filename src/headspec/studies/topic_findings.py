@@ -144,7 +144,7 @@ def _published(frame: pd.DataFrame, outcomes: pd.DataFrame) -> list[str]:
     return [
         f"Published way, no mask: {np.count_nonzero(values > ceiling)} of {len(values)} heads have "
         f"an entropy above {ceiling:.2f} nats, which no causal attention can have.",
-        f"Published way, no baseline: within-topic attention falls from "
+        f"Published way, no baseline: within-topic attention goes from "
         f"{means['published_within_topic_mass', 'rope']:.1%} to "
         f"{means['published_within_topic_mass', 'drope']:.1%} with DroPE; uniform causal attention "
         f"has {uniform:.1%} and a window of 32 tokens {window:.1%} without knowing any topic.",
@@ -161,5 +161,6 @@ def _clustered(frame: pd.DataFrame) -> str:
         said.append(f"{clear} of {len(rows)} layers by {feature.upper()} circuits")
     return (
         "Heads fall into clusters more clearly than random directions (p < .05, not corrected; 5 % "
-        f"by chance) in {' and '.join(said)}."
+        f"by chance) in {' and '.join(said)}. Grouped query heads share their values: their OV "
+        "circuits are alike by construction."
     )

@@ -41,7 +41,7 @@ def measure_topic_model(
     |---|---|---|
     | `validation_loss` | the model | nats per token, with an interval over sequences |
     | `entropy`, `within_topic_mass`, ... | heads | `attention_statistics`, with baselines |
-    | `accuracy`, `selectivity`, ... | layers | `probe_model` of the topic, split by sequence |
+    | `accuracy`, `selectivity`, ... | layers | `probe_model` of the topic; -1: embeddings |
     | `qk.effective_rank`, `ov.stable_rank`, ... | heads | circuits; QK at offset 0 |
     | `qk.silhouette`, `ov.silhouette` | layers | two clusters of heads, with their null |
     | `published_...` | heads, layers | the study's own methods, see `published_figures` |
@@ -64,10 +64,11 @@ def measure_topic_model(
     what seeds are for.
     """
     few = slice(0, n_published)
+    layers = range(-1, model.cfg.n_layers)  # -1: what tokens tell by themselves
     frames = [
         _loss_rows(sequence_losses(model, tokens, batch_size=batch_size)),
         attention_statistics(model, tokens, labels=labels).to_frame(),
-        probe_model(model, tokens, labels, seed=seed).to_frame(),
+        probe_model(model, tokens, labels, layers=layers, seed=seed).to_frame(),
         weight_rows(
             [head_weights(model, layer) for layer in range(model.cfg.n_layers)],
             n_null=n_null,

@@ -12,6 +12,16 @@ from headspec.studies.factorial import factorial_effects
 from headspec.studies.factorial_result import FactorialEffects
 from headspec.studies.topic_conditions import FACTOR_LEVELS, varied_factors
 
+DESIGN = (
+    "validation_loss",
+    "entropy",
+    "within_topic_mass",
+    "topic_excess",
+    "head_spread",
+    "probe_accuracy",
+)
+"""The outcomes whose main effects and interactions are shown."""
+
 
 def run_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     """Averages of a run over its heads and layers, one row a run and outcome.
@@ -84,18 +94,14 @@ def _averages(run: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def design_effects(
-    outcomes: pd.DataFrame, metrics: Sequence[str] | None = None
-) -> FactorialEffects:
+def design_effects(outcomes: pd.DataFrame, metrics: Sequence[str] = DESIGN) -> FactorialEffects:
     """Main effects and interactions of the factors that vary, on each outcome.
 
     Args:
         outcomes: rows of `run_outcomes`.
-        metrics: which outcomes; None: all but the published figures.
+        metrics: which outcomes; all of them count in `q`.
     """
-    chosen = outcomes.loc[~outcomes["metric"].str.startswith("published")]
-    if metrics is not None:
-        chosen = outcomes.loc[outcomes["metric"].isin(metrics)]
+    chosen = outcomes.loc[outcomes["metric"].isin(metrics)]
     factors = varied_factors(chosen)
     levels = {name: FACTOR_LEVELS[name] for name in factors}
     return factorial_effects(chosen, factors=factors, by=("metric",), levels=levels)
@@ -115,7 +121,7 @@ def ordering_effects(
 
     Returns:
         Rows of `FactorialEffects.to_frame`, one a metric, with `q` of this family, and the
-        contrasts of the seeds as the column `contrasts` (text).
+        contrasts of the seeds as the column `each seed` (text).
     """
     chosen = outcomes.loc[outcomes["metric"].isin(metrics) & (outcomes["position"] == position)]
     means = chosen.groupby(["metric", "seed", "ordering"], sort=False)["value"].mean()
@@ -126,6 +132,6 @@ def ordering_effects(
         levels={"ordering": FACTOR_LEVELS["ordering"]},
     )
     said = [", ".join(f"{one:+.3g}" for one in each[0]) for each in found.contrasts]
-    rows = found.to_frame().assign(contrasts=said, position=position)
+    rows = found.to_frame().assign(position=position, **{"each seed": said})
     order = {name: i for i, name in enumerate(metrics)}
     return rows.sort_values("metric", key=lambda names: names.map(order), ignore_index=True)

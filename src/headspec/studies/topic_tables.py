@@ -14,8 +14,8 @@ _HEADS = ("within_topic_mass", "entropy")
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "validation_loss": ("Validation loss", ".4f"),
-    "within_topic_mass": ("Within topic, %", ".1%"),
-    "topic_excess": ("Beyond reach, %", "+.1%"),
+    "within_topic_mass": ("Within topic", ".1%"),
+    "topic_excess": ("Beyond reach", "+.1%"),
     "entropy": ("Entropy, nats", ".2f"),
     "probe_accuracy": ("Probe, middle layer", ".1%"),
     "selectivity": ("Its selectivity", "+.1%"),
@@ -26,7 +26,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
 def condition_table(
     outcomes: pd.DataFrame, columns: Mapping[str, tuple[str, str]] | None = None
 ) -> pd.DataFrame:
-    """The study's table: a row a condition, means over seeds with 95 % intervals (t), as text.
+    """The study's table: a row a condition, means over seeds ± half a 95 % interval (t).
 
     With one seed there are no intervals, and the table says so.
 
@@ -46,18 +46,18 @@ def condition_table(
 
 
 def with_interval(values: np.ndarray, form: str) -> str:
-    """A mean with the ends of its t interval over runs, as text.
+    """A mean and the half width of its 95 % interval (t over runs), as text.
 
     Example:
         >>> with_interval(np.array([1.0, 2.0, 3.0]), ".1f")
-        '2.0 [-0.5, 4.5]'
+        '2.0 ± 2.5'
         >>> with_interval(np.array([0.5]), ".0%")
         '50% (one seed)'
     """
     mean, low, high = mean_interval(values)
     if len(values) < 2:
         return f"{mean:{form}} (one seed)"
-    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+    return f"{mean:{form}} ± {(high - low) / 2:{form.lstrip('+')}}"
 
 
 def baseline_table(frame: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def baseline_table(frame: pd.DataFrame, references: pd.DataFrame) -> pd.DataFram
         ("ideal reader (Bayes)", np.nan, np.nan, known.get("bayes_loss"),
          known.get("ideal_topic_accuracy")),
     ]  # fmt: skip
-    names = ("without training", "Within topic, %", "Entropy, nats", "Validation loss", "Probe")
+    names = ("without training", "Within topic", "Entropy, nats", "Validation loss", "Probe")
     forms = ("", ".1%", ".2f", ".4f", ".1%")
     return pd.DataFrame(
         [

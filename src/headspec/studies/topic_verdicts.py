@@ -137,8 +137,8 @@ def _judge_trace(effects: dict[str, Effect], decided: dict[str, Decision]) -> Hy
         verdict = "supported"
     elif set(found) == {"absent"}:
         verdict = "not supported"
-    words = "; ".join(effect_words(effects[name], name) for name in HEADS)
-    return HypothesisVerdict(_TRACE, verdict, f"Topic-ordered less shuffled, after DroPE: {words}.")
+    words = ". ".join(effect_words(effects[name], name) for name in HEADS)
+    return HypothesisVerdict(_TRACE, verdict, f"Topic-ordered less shuffled, after DroPE. {words}.")
 
 
 def _judge_specialisation(
@@ -209,7 +209,7 @@ def _judge_within(effects: dict[str, Effect], decision: Decision) -> HypothesisV
     return HypothesisVerdict(
         _WITHIN,
         verdicts[decision],
-        f"{words}; no difference would be an interval within {margin:.0%} of 0.",
+        f"{words}; no difference would be an interval within {100 * margin:g} point of 0.",
     )
 
 
@@ -218,7 +218,7 @@ def effect_words(effect: Effect, metric: str, *, q: bool = True) -> str:
     unit = "nats" if metric == "entropy" else "points"
     scale = 1 if metric == "entropy" else 100
     value, low, high = (scale * effect[name] for name in ("value", "low", "high"))
-    words = f"{_NAMES[metric]} {value:+.2f} {unit}"
+    words = f"{_NAMES[metric].capitalize()} {value:+.2f} {unit}"
     if np.isnan(low):
         return f"{words} (one seed: no interval)"
     words += f" [{low:+.2f}, {high:+.2f}]"
