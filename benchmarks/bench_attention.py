@@ -47,7 +47,8 @@ def cached_entropy(model: Any, tokens: Tensor, n_layers: int) -> np.ndarray:
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(n_layers)]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=names, return_type=None)
-        entropies = [-(p * (p + 1e-12).log()).sum(-1).mean((0, 2)) for p in map(cache.get, names)]
+        patterns = (cache[name] for name in names)
+        entropies = [-(p * (p + 1e-12).log()).sum(-1).mean((0, 2)) for p in patterns]
     return torch.stack(entropies).cpu().numpy()
 
 
@@ -78,9 +79,8 @@ def main() -> None:
         for name, model in cases.items():
             found, size = _peak(lambda m=model: hs.attention_statistics(m, tokens, **options))
             seconds = _seconds(lambda m=model: hs.attention_statistics(m, tokens, **options))
-            print(
-                f"{name}, {chosen.length} tokens: {seconds:.1f} s, peak {(size or 0) / 1e6:,.0f} MB"
-            )
+            megabytes = (size or 0) / 1e6
+            print(f"{name}, {chosen.length} tokens: {seconds:.1f} s, peak {megabytes:,.0f} MB")
             assert found.method == "blockwise"
         return
     print_header()
