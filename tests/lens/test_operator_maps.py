@@ -166,6 +166,9 @@ def test_errors():
         hs.direction_norms(operator, direction)
     with pytest.raises(InputError, match="to='logits'"):
         hs.input_contributions(operator, 3)
+    logits = hs.linear_operator(build("gpt2"), random_tokens(1, N_POS), to="logits")
+    with pytest.raises(InputError, match="two different entries"):
+        hs.direction_norms(logits, (3, 3))
     with pytest.raises(InputError, match="query positions from 0 to 5"):
         hs.block_norms(operator, queries=[6])
     with pytest.raises(InputError, match="Leave n_probes out"):

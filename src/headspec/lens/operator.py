@@ -43,7 +43,7 @@ def linear_operator(
     vectors, at about the cost of a forward pass each, `matrix` is for small models. Rows are
     independent inputs, each with an A of its own.
 
-    Memory: the frozen factors take ``4 n (n_heads n + d_mlp + 3)`` bytes per layer and row of n
+    Memory: the frozen factors take ``4 n (n_heads n + d_mlp + 2)`` bytes per layer and row of n
     tokens in float32 (`n_bytes`): GPT-2 small, 12 layers, 1,024 tokens: 755 MB; 128 tokens: 28 MB.
     The matrix would take ``4 (n d_model)^2``: 2.5 TB and 39 GB. Weights are the model's own where
     it is in float32: the operator holds for the model as it is, not after further training.

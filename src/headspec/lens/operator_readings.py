@@ -61,6 +61,12 @@ def direction_vector(
             got=f"{direction!r} for an operator to {operator.to}",
             fix="Build the operator with to='logits', or give the direction as a tensor.",
         )
+    if len(set(entries)) < len(entries):
+        raise InputError(
+            expected="two different entries of the vocabulary",
+            got=repr(direction),
+            fix="A tokenizer may put a beginning-of-text token before each text: take the last.",
+        )
     vector = operator.inputs.new_zeros(width)
     vector[entries[0]] += 1
     for entry in entries[1:]:
