@@ -121,6 +121,8 @@ def test_it_learns():
         ({"n_layers": 0}, "n_layers to be a positive whole number"),
         ({"d_mlp": 10.5}, "d_mlp to be a positive whole number"),
         ({"rope_theta": -1.0}, "rope_theta to be a positive number"),
+        ({"hidden_size": "64"}, "hidden_size to be a positive whole number; got '64'"),
+        ({"rope_theta": float("inf")}, "rope_theta to be a positive number"),
         ({"hidden": 4}, "the fields hidden_size"),
     ],
 )

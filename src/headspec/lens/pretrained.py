@@ -15,6 +15,7 @@ from headspec.errors import (
     StepNotFoundError,
     UnsupportedArchitectureError,
 )
+from headspec.lens.rope import restore_dropped_rope
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -36,7 +37,7 @@ def load_pretrained(
     """A Hugging Face language model and its tokenizer (None if a folder holds none).
 
     Tensors that the checkpoint lacks are an error: transformers would fill them with random
-    numbers and a warning.
+    numbers and a warning. Rotary embeddings that were dropped stay dropped (`drop_rope`).
 
     Args:
         name_or_path: a local folder or a Hub name.
@@ -88,6 +89,7 @@ def load_pretrained(
             fix="Check that all shards are there. For the head weights alone of a checkpoint "
             "without language-model head, load it with transformers.AutoModel.",
         )
+    restore_dropped_rope(model)
     return model, tokenizer
 
 

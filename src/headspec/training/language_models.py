@@ -13,12 +13,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
+from headspec.errors import InputError
 from headspec.lens.pretrained import load_pretrained
 from headspec.lens.rope import drop_rope
-from headspec.training.mini_qwen import build_mini_qwen
+from headspec.training.mini_qwen import build_mini_qwen, mini_qwen_settings
 from headspec.training.processes import Processes
 from headspec.training.session import rows_of
 from headspec.training.train_config import TrainConfig
+
+_OF_NEW_MODELS = ("initializer_range", "dtype")
 
 
 def next_token_loss(model: nn.Module, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
@@ -38,20 +41,39 @@ def next_token_loss(model: nn.Module, tokens: Int[Tensor, "batch pos"]) -> Float
 def starting_model(config: TrainConfig) -> Any:
     """The model that a run starts from: fresh or from a checkpoint, rotary embeddings dropped.
 
-    In float32 on the CPU with fused attention.
+    In float32 on the CPU with fused attention. What a checkpoint has dropped stays dropped.
 
     Raises:
         CheckpointError: `config.initial` is no checkpoint.
+        InputError: it is of another model than `config.model`.
     """
     if config.initial is None:
         model = build_mini_qwen(config.model, seed=config.seed)
     else:
         with without_bars():
             model, _ = load_pretrained(config.initial, offline=True)
+        _check_sizes(model, config)
     if config.drop_rope is not False:
         model = drop_rope(model, layers=None if config.drop_rope is True else config.drop_rope)
     model.set_attn_implementation("sdpa")
     return model.train()
+
+
+def _check_sizes(model: Any, config: TrainConfig) -> None:
+    """Raise unless a loaded model is the one that the config describes."""
+    wanted = mini_qwen_settings(config.model)
+    have = model.config.to_dict() | {"architectures": [type(model).__name__]}
+    differing = [
+        f"{name} {have.get(name)!r} instead of {value!r}"
+        for name, value in wanted.items()
+        if name not in _OF_NEW_MODELS and have.get(name) != value
+    ]
+    if differing:
+        raise InputError(
+            expected=f"the model of the config in {config.initial}",
+            got="; ".join(differing),
+            fix="Give TrainConfig.model the sizes of the checkpoint (a run's are in config.toml).",
+        )
 
 
 def write_model(model: Any, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -58,7 +59,8 @@ class MiniQwenConfig:
             if field.name == "tie_embeddings":
                 continue
             whole = "float" not in str(field.type)
-            if isinstance(value, bool) or not value > 0 or (whole and not isinstance(value, int)):
+            kinds = (int,) if whole else (int, float)
+            if type(value) not in kinds or not 0 < value < math.inf:
                 raise InputError(
                     expected=f"{field.name} to be a positive {'whole ' if whole else ''}number",
                     got=repr(value),
@@ -181,6 +183,26 @@ _PRESETS: dict[str, tuple[int, ...]] = {
 }
 
 
+def mini_qwen_settings(config: MiniQwenConfig) -> dict[str, Any]:
+    """The settings of transformers' `Qwen3Config` that a config stands for."""
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.d_head,
+        "intermediate_size": config.d_mlp,
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.max_positions,
+        "rope_parameters": {"rope_type": "default", "rope_theta": float(config.rope_theta)},
+        "rms_norm_eps": float(config.norm_eps),
+        "initializer_range": float(config.init_std),
+        "tie_word_embeddings": config.tie_embeddings,
+        "dtype": "float32",
+    }
+
+
 def build_mini_qwen(config: MiniQwenConfig, *, seed: int = 0) -> Any:
     """A freshly initialised Mini-Qwen3 in training mode, in float32 on the CPU.
 
@@ -204,22 +226,7 @@ def build_mini_qwen(config: MiniQwenConfig, *, seed: int = 0) -> Any:
     """
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    hf_config = Qwen3Config(
-        architectures=["Qwen3ForCausalLM"],
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.n_layers,
-        num_attention_heads=config.n_heads,
-        num_key_value_heads=config.n_kv_heads,
-        head_dim=config.d_head,
-        intermediate_size=config.d_mlp,
-        vocab_size=config.vocab_size,
-        max_position_embeddings=config.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": float(config.rope_theta)},
-        rms_norm_eps=float(config.norm_eps),
-        initializer_range=float(config.init_std),
-        tie_word_embeddings=config.tie_embeddings,
-        dtype="float32",
-    )
+    hf_config = Qwen3Config(**mini_qwen_settings(config))
     with torch.random.fork_rng(devices=[]):  # transformers' own draws, replaced below
         model = Qwen3ForCausalLM._from_config(hf_config, attn_implementation="sdpa")
     generator = torch.Generator().manual_seed(seed)

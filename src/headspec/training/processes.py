@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from headspec.errors import InputError
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -71,6 +73,9 @@ def joined_processes(device: str | torch.device | None = None) -> Iterator[Proce
     Args:
         device: where to compute; None: CUDA if there is one (`cuda:LOCAL_RANK` under torchrun),
             else the CPU.
+
+    Raises:
+        InputError: no such device.
     """
     several = dist.is_available() and (
         dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -78,7 +83,7 @@ def joined_processes(device: str | torch.device | None = None) -> Iterator[Proce
     if device is None:
         local = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if several else "cuda"
         device = local if torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
+    device = _existing(device)
     if not several:
         yield Processes(device)
         return
@@ -91,3 +96,18 @@ def joined_processes(device: str | torch.device | None = None) -> Iterator[Proce
     finally:
         if mine:
             dist.destroy_process_group()
+
+
+def _existing(device: str | torch.device) -> torch.device:
+    """A device that is here."""
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        raise InputError(
+            expected=f"a device of this machine: {', '.join(['cpu', *there])}",
+            got=f"{str(device)!r}",
+            fix="Leave device=None to take CUDA where there is one, else the CPU.",
+        ) from error
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -26,7 +27,7 @@ def recalibrate(
     share: float | int = 0.01,
     steps: int | None = None,
     ordering: Ordering = "shuffled",
-    layers: tuple[int, ...] | None = None,
+    layers: Sequence[int] | None = None,
     peak: float | int = 0.5,
     checkpoints: int | tuple[int, ...] = 6,
     resume: bool = True,
@@ -106,7 +107,7 @@ def recalibration_config(
     share: float | int = 0.01,
     steps: int | None = None,
     ordering: Ordering = "shuffled",
-    layers: tuple[int, ...] | None = None,
+    layers: Sequence[int] | None = None,
     peak: float | int = 0.5,
     checkpoints: int | tuple[int, ...] = 6,
 ) -> TrainConfig:
@@ -139,5 +140,5 @@ def recalibration_config(
         warmup=warmup,
         checkpoints=checkpoints,
         initial=str(Path(run.folder).resolve() / f"step{old.steps}"),
-        drop_rope=True if layers is None else layers,
+        drop_rope=True if layers is None else tuple(layers),
     )

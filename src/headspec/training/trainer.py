@@ -22,6 +22,7 @@ from headspec.training.loop import run_loop
 from headspec.training.optimizers import build_optimizers, split_parameters
 from headspec.training.processes import Processes, joined_processes
 from headspec.training.schedule import warmup_steps
+from headspec.training.surroundings import gradients_on
 from headspec.training.task import LoopSettings, Task
 from headspec.training.token_data import TokenData, open_token_data
 from headspec.training.token_stream import TokenStream
@@ -64,8 +65,9 @@ def train(
         The finished run.
 
     Raises:
-        InputError: the folder holds a run of another config (the fields are named), the data do
-            not fit the model, or tensorboard is not installed.
+        InputError: the folder holds a run of another config (the fields are named) or other
+            checkpoints, data or `initial` do not fit the model, there is no such device, or
+            tensorboard is not installed.
         TrainingDivergedError: a loss is not finite; names the last good checkpoint.
         KeyboardInterrupt: on Ctrl-C, after the state has been written.
 
@@ -92,11 +94,11 @@ def train(
         return open_run(folder)
     data = open_token_data(config.data, split="train")
     _check_data(config, data)
-    with joined_processes(device) as processes:
+    with joined_processes(device) as processes, gradients_on():
+        model = starting_model(config).to(processes.device)
         processes.wait()
         if processes.is_first:
             config.to_file(folder / CONFIG_FILE)
-        model = starting_model(config).to(processes.device)
         split = split_parameters(model)
         if progress and processes.is_first and not (folder / "resume").is_dir():
             print(split.summary())
@@ -124,6 +126,7 @@ def train(
 def _check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
     """Raise where the folder holds a run that may not or cannot go on as this config."""
     if not (folder / CONFIG_FILE).is_file():
+        _check_free(folder)
         return
     if not resume:
         raise InputError(
@@ -141,6 +144,18 @@ def _check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
             ),
             fix="Take another folder for another run, or read the old config with "
             f"TrainConfig.from_file({str(folder / CONFIG_FILE)!r}).",
+        )
+
+
+def _check_free(folder: Path) -> None:
+    """Raise where checkpoints of something else lie: a new run would remove its own steps first."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(expected="a folder", got=f"the file {folder}", fix="Choose another name.")
+    if any(path.name[4:].isdigit() for path in folder.glob("step*")):
+        raise InputError(
+            expected="a new folder, or one that holds a run",
+            got=f"{folder} with checkpoints and without {CONFIG_FILE}",
+            fix="Choose another folder: training would replace these checkpoints.",
         )
 
 
