@@ -6,11 +6,12 @@ python examples/all_studies.py --suite micro-small
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cluster_emergence
 import cluster_mechanism
 import parity_emergence
+import topic_ordering
 import typer
 import weight_statistics
 
@@ -22,6 +23,7 @@ STUDIES = {
     "What clusters do": cluster_mechanism,
     "Even against odd": parity_emergence,
     "Weights and capabilities": weight_statistics,
+    "Order of training data": topic_ordering,
 }
 
 
@@ -35,11 +37,15 @@ def main(
     contents = {}
     for title, study in STUDIES.items():
         print(f"\n{title}", flush=True)
-        options = {"evals": evals} if study is weight_statistics else {}
-        if options and not evals and suite not in SIZES:
-            print("left out: without --evals there are no capabilities to compare with")
-            continue
-        contents[title] = study.main(suite=suite, seed=seed, out=out / study.__name__, **options)
+        options: dict[str, Any] = {"suite": suite, "seed": seed}
+        if study is weight_statistics:
+            options |= {"evals": evals}
+            if not evals and suite not in SIZES:
+                print("left out: without --evals there are no capabilities to compare with")
+                continue
+        if study is topic_ordering:  # trains models of its own
+            options = {"seeds": ",".join(str(seed + i) for i in range(3)), "jobs": 2}
+        contents[title] = study.main(out=out / study.__name__, **options)
     # A later study may decide what an earlier one left open: the last verdict of each counts.
     verdicts = {each.hypothesis: each for one in contents.values() for each in one["hypotheses"]}
     page = hs.write_report(
