@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from headspec.lens.head_score_result import HeadScores
 from headspec.lens.layer_patterns import TakePattern, pattern_runner
 from headspec.lens.processing import origin_of
 
+_Job: TypeAlias = tuple[HeadKind, Tensor]
 _PATTERNS = 2**24  # probabilities of one layer held at a time
 
 
@@ -103,19 +104,26 @@ def head_scores(
     run = pattern_runner(model, ids[:1].to(device))
     size = batch_size or max(1, _PATTERNS // (model.cfg.n_heads * ids.shape[1] ** 2))
     measure = partial(_measure, run, ignore=ignore, size=size, device=device)
-    found = measure(ids, ids, kinds)
+    content: tuple[HeadKind, ...] = ()
+    if len(ids) > 1:
+        content = tuple(kind for kind in kinds if kind in CONTENT_KINDS)
+    elsewhere = ids.roll(-1, 0)
+    jobs: dict[str, _Job] = {kind: (kind, ids) for kind in kinds}
+    if drawn:
+        found = measure(ids, jobs)
+        other = torch.cat([ids[:, :-period], elsewhere[:, -period:]], 1)
+        again: dict[str, _Job] = {kind: (kind, ids) for kind in content}
+        control = measure(other, again) if content else {}
+    else:
+        controls: dict[str, _Job] = {f"{kind} elsewhere": (kind, elsewhere) for kind in content}
+        found = measure(ids, jobs | controls)
+        control = {kind: found[f"{kind} elsewhere"] for kind in content}
     if empty := [kind for kind in kinds if not found[kind].counts.sum()]:
         raise InputError(
             expected=f"tokens that have positions of {', '.join(empty)}",
             got=f"{list(ids.shape)} tokens of which none comes twice in a row",
             fix="Give longer text, or leave `tokens` out for repeated random tokens.",
         )
-    control: dict[HeadKind, _Attended] = {}
-    content: tuple[HeadKind, ...] = tuple(kind for kind in kinds if kind in CONTENT_KINDS)
-    if content and len(ids) > 1:
-        next_ids = ids.roll(-1, 0)
-        other = torch.cat([ids[:, :-period], next_ids[:, -period:]], 1) if drawn else ids
-        control = measure(other, ids if drawn else next_ids, content)
     nothing = np.full(found[kinds[0]].means.shape[:2], np.nan)
     origin = origin_of(model)
     return HeadScores(
@@ -169,45 +177,52 @@ class _Attended:
 def _measure(
     run: Callable[[Tensor, TakePattern], None],
     ids: Tensor,
-    target_ids: Tensor,
-    kinds: tuple[HeadKind, ...],
+    jobs: Mapping[str, _Job],
     *,
     ignore: Sequence[int],
     size: int,
     device: torch.device,
-) -> dict[HeadKind, _Attended]:
-    """Attention on `ids` to the positions that `target_ids` have, batch by batch.
+) -> dict[str, _Attended]:
+    """Attention on `ids` to the positions that each job asks for, batch by batch.
 
-    What is kept is one number a kind, layer, head and sequence.
+    What is kept is one number a job, layer, head and sequence.
+
+    Args:
+        run: of `pattern_runner`.
+        ids: tokens to run.
+        jobs: name -> a kind, and the tokens whose positions of that kind are looked at.
+        ignore, size, device: as in `head_scores`.
     """
-    parts: dict[HeadKind, list[_Attended]] = {kind: [] for kind in kinds}
-    for rows, given in zip(ids.split(size), target_ids.split(size), strict=True):
-        by_layer: dict[HeadKind, list[np.ndarray]] = {kind: [] for kind in kinds}
-        targets: dict[HeadKind, Tensor] = {
-            kind: head_targets(given.to(device), kind, ignore=ignore) for kind in kinds
+    parts: dict[str, list[_Attended]] = {name: [] for name in jobs}
+    for start in range(0, len(ids), size):
+        rows = slice(start, start + size)
+        by_layer: dict[str, list[np.ndarray]] = {name: [] for name in jobs}
+        targets = {
+            name: head_targets(given[rows].to(device), kind, ignore=ignore)
+            for name, (kind, given) in jobs.items()
         }
 
         def take(
             layer: int,
             pattern: Tensor,
-            kept: dict[HeadKind, list[np.ndarray]] = by_layer,
-            targets: dict[HeadKind, Tensor] = targets,
+            kept: dict[str, list[np.ndarray]] = by_layer,
+            targets: dict[str, Tensor] = targets,
         ) -> None:
-            for kind, at in targets.items():
-                kept[kind].append(attention_on(pattern, at).T.cpu().numpy())
+            for name, at in targets.items():
+                kept[name].append(attention_on(pattern, at).T.cpu().numpy())
 
-        run(rows.to(device), take)
-        for kind, at in targets.items():
+        run(ids[rows].to(device), take)
+        for name, at in targets.items():
             uniform, counts = uniform_attention(at), count_queries(at)
-            means = np.stack(by_layer[kind])
-            parts[kind].append(_Attended(means, uniform.cpu().numpy(), counts.cpu().numpy()))
+            means = np.stack(by_layer[name])
+            parts[name].append(_Attended(means, uniform.cpu().numpy(), counts.cpu().numpy()))
     return {
-        kind: _Attended(
+        name: _Attended(
             np.concatenate([part.means for part in each], -1),
             np.concatenate([part.uniform for part in each]),
             np.concatenate([part.counts for part in each]),
         )
-        for kind, each in parts.items()
+        for name, each in parts.items()
     }
 
 
