@@ -100,7 +100,7 @@ def attend_in_blocks(
 
     Example:
         >>> import torch
-        >>> q = torch.zeros(1, 1, 4, 2)
+        >>> q = torch.zeros(1, 1, 4, 2).double()
         >>> attend_in_blocks(q, q, scale=1).entropy.round(decimals=3).tolist()
         [[[0.0, 0.693, 1.099, 1.386]]]
     """
