@@ -11,7 +11,7 @@ import pytest
 import torch
 from killed_runs import CONFIG, DEVICES
 from safetensors.torch import load_file
-from tiny_training import tiny_config
+from tiny_training import one_thread, tiny_config
 
 from headspec import open_suite, train
 
@@ -34,11 +34,8 @@ def start(what, folder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that was never stopped, computed with one thread as the others."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    run = train(CONFIG, out=tmp_path_factory.mktemp("whole") / "run", progress=False)
-    torch.set_num_threads(threads)
-    return run
+    with one_thread():
+        return train(CONFIG, out=tmp_path_factory.mktemp("whole") / "run", progress=False)
 
 
 def assert_same_bits(folder, run):
@@ -76,7 +73,8 @@ def test_killed_while_writing_the_run_ends_with_the_same_bits(tmp_path, whole):
 def test_two_processes_have_the_losses_of_one(tmp_path):
     assert start("devices", tmp_path / "two") == [0, 0]
     two = open_suite(tmp_path / "two")
-    one = train(tiny_config(**DEVICES), out=tmp_path / "one", progress=False)
+    with one_thread():
+        one = train(tiny_config(**DEVICES), out=tmp_path / "one", progress=False)
     from headspec.training.training_run import open_run
 
     log = open_run(tmp_path / "two").log

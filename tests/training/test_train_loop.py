@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_training import one_thread
 from torch import nn
 from torch.nn.functional import mse_loss
 
@@ -16,6 +17,13 @@ from headspec.training.loop import run_loop
 from headspec.training.session import rows_of
 from headspec.training.task import LoopSettings, Task
 from headspec.training.train_log import read_log
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads():
+    with one_thread():
+        yield
+
 
 SETTINGS = {"steps": 10, "checkpoints": (0, 2, 5, 10), "batch_tokens": 6, "log_every": 3}
 

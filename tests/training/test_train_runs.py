@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_training import MODEL, tiny_config, tiny_data
+from tiny_training import MODEL, one_thread, tiny_config, tiny_data
 
 from headspec import (
     CheckpointError,
@@ -30,6 +30,12 @@ from headspec.training.token_data import open_token_data
 from headspec.training.token_stream import TokenStream
 
 
+@pytest.fixture(autouse=True, scope="module")
+def threads():
+    with one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     config = tiny_config(steps=40, checkpoints=4, validate_every=20)
@@ -45,7 +51,7 @@ def test_the_loss_is_transformers_own():
     tokens = torch.from_numpy(tokens_of().astype(np.int64))
     theirs = model(input_ids=tokens, labels=tokens, use_cache=False).loss
     torch.testing.assert_close(next_token_loss(model, tokens), theirs)
-    assert abs(float(theirs) - math.log(32)) < 0.1  # a fresh model knows nothing
+    assert abs(theirs.item() - math.log(32)) < 0.1  # a fresh model knows nothing
     alone = Processes(torch.device("cpu"))
     found = validation_loss(model, tokens_of(), batch_size=7, processes=alone)  # 24 = 3 x 7 + 3
     assert found == pytest.approx(float(theirs.detach()), abs=1e-6)
@@ -80,7 +86,7 @@ def test_another_config_in_the_same_folder_is_refused(run):
     with pytest.raises(InputError) as caught:
         train(other, out=run.folder)
     assert "seed: 4 instead of 0" in str(caught.value)
-    assert "optimizer.muon_lr: 0.1 instead of 0.02" in str(caught.value)
+    assert "optimizer.muon_lr: 0.1 instead of 0.05" in str(caught.value)
     train(replace(run.config, save_every=1), out=run.folder, progress=False)  # changes no number
     with pytest.raises(InputError, match="resume=False"):
         train(run.config, out=run.folder, resume=False)
@@ -124,7 +130,7 @@ def test_data_that_do_not_fit_the_model_are_named(tmp_path):
 
 
 def test_folders_without_a_finished_run_are_named(tmp_path, run):
-    with pytest.raises(InputError, match="without config.toml"):
+    with pytest.raises(InputError, match=r"without config\.toml"):
         open_run(tmp_path)
     shutil.copytree(run.folder, tmp_path / "cut")
     shutil.rmtree(tmp_path / "cut" / "step40")
@@ -142,7 +148,7 @@ def test_bf16_is_close_to_float32_and_keeps_weights_in_float32(tmp_path, run):
 
 
 def test_it_learns_towards_the_bayes_loss(tmp_path):
-    config = tiny_config(steps=200, batch_size=16, checkpoints=2, validate_every=0)
+    config = tiny_config(steps=100, batch_size=16, checkpoints=2, validate_every=0, save_every=99)
     trained = train(config, out=tmp_path / "run", progress=False)
     languages = MicroLanguages(n_topics=2, vocab_size=32, seq_len=16, concentration=100.0)
     best = float(np.mean(languages.bayes_loss(tokens_of().astype(np.int64))))
@@ -165,7 +171,7 @@ def test_recalibration_starts_from_the_dropped_model(tmp_path, run):
     assert isinstance(dropped, TrainingRun)
     assert dropped.suite.config(0)["dropped_rope_layers"] == [0, 1]
     assert dropped.suite.steps == (0, 1, 6)
-    before, after = run.suite.matrices(40), dropped.suite.matrices(0)
+    before, after = run.suite.matrices(40, "*"), dropped.suite.matrices(0, "*")
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert dropped.suite.head_weights(0, 0).rotary is None
     plain = load(run, 40)
@@ -199,7 +205,7 @@ def test_recalibration_reads_the_same_data_in_every_arm(run):
     assert configs[0].steps == 1  # one per cent of 40, and at least one
     assert configs[0].warmup == 0
     assert recalibration_config(run, share=0.5).steps == 20
-    assert recalibration_config(run, share=0.5).optimizer.muon_lr == 0.01
+    assert recalibration_config(run, share=0.5).optimizer.muon_lr == 0.025
 
 
 def test_topic_ordered_recalibration_sees_one_topic(tmp_path):
@@ -220,14 +226,12 @@ def test_topic_ordered_recalibration_sees_one_topic(tmp_path):
 def test_impossible_recalibrations_are_named(run, tmp_path):
     with pytest.raises(InputError, match="share"):
         recalibrate(run, out=tmp_path, share=0.0)
-    with pytest.raises(InputError, match="ordering out of"):
-        recalibration_config(run, ordering="sorted")
     with pytest.raises(InputError, match="drop_rope to be layers from 0 to 1"):
         recalibrate(run, out=tmp_path, layers=(5,))
 
 
 def test_the_split_is_printed(tmp_path, capsys):
-    train(tiny_config(steps=1, checkpoints=2), out=tmp_path / "run")
+    train(tiny_config(steps=1, checkpoints=2, warmup=0), out=tmp_path / "run")
     shown = capsys.readouterr()
     assert "Muon: 14 hidden matrices" in shown.out
     assert "step" in shown.err  # the bar

@@ -1,13 +1,16 @@
 """The smallest training runs: data and configs that several test files share."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import torch
+
 from headspec.training.micro_languages import MicroLanguages
 from headspec.training.mini_qwen import MiniQwenConfig
-from headspec.training.train_config import TrainConfig
+from headspec.training.train_config import OptimizerConfig, TrainConfig
 
 MODEL = MiniQwenConfig(
     hidden_size=16,
@@ -19,6 +22,15 @@ MODEL = MiniQwenConfig(
     vocab_size=32,
     max_positions=16,
 )
+
+
+@contextmanager
+def one_thread():
+    """Two threads spin for each other on a busy machine, and these models need none."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @cache
@@ -43,5 +55,6 @@ def tiny_config(**changes) -> TrainConfig:
         validate_every=4,
         save_every=5,
         warmup=2,
+        optimizer=OptimizerConfig(muon_lr=0.05, adamw_lr=0.02),
     )
     return replace(config, **changes)

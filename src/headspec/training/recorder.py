@@ -67,8 +67,11 @@ class Recorder:
             self._fresh += 1
             self.updates += 1
 
-    def flush(self) -> None:
+    def flush(self, *, to_disk: bool = False) -> None:
         """Check all numbers since the last call, write them, and move the bar.
+
+        Args:
+            to_disk: wait until they are on the disk, as what resumes from here relies on.
 
         Raises:
             TrainingDivergedError: one of them is infinite or not a number. Rows before it are
@@ -84,6 +87,8 @@ class Recorder:
         self._write(rows if bad is None else rows[:bad])
         if bad is not None:
             raise self.diverged(int(rows[bad]["step"]), _not_finite(rows[bad]))
+        if to_disk and self._log is not None:
+            self._log.to_disk()
         self._pending, self._fresh, self._since = [], 0, now
 
     def pause(self, since: float) -> None:

@@ -68,7 +68,7 @@ class Session:
             self.module = nn.parallel.DistributedDataParallel(task.model, device_ids=ids)
         task.model.train()
         for step in range(start, self.settings.steps):
-            self._update(step)
+            self.update(step)
             self._after(step + 1, interrupted)
         if self.processes.is_first:
             resume.remove_resume_point(self.folder)
@@ -76,7 +76,8 @@ class Session:
         if interrupted():  # during the last update
             raise KeyboardInterrupt
 
-    def _update(self, step: int) -> None:
+    def update(self, step: int) -> Tensor:
+        """Gradients of a batch, clipped; a step of every optimiser. Returns the batch's loss."""
         settings = self.settings
         share = warmup_cosine(
             step, steps=settings.steps, warmup=settings.warmup, final=settings.final
@@ -90,6 +91,7 @@ class Session:
             optimizer.zero_grad(set_to_none=True)
         rows = {f"{name}_lr": rate for name, rate in rates.items()}
         self.recorder.note(step + 1, loss=loss, gradient_norm=norm.detach(), **rows)
+        return loss
 
     def _gradients(self, batch: Any) -> Tensor:
         """Backward through the batch; its mean loss over all processes."""
@@ -136,7 +138,7 @@ class Session:
             stop = self.processes.any(interrupted())
             save = self.processes.any(late) or stop or save
         if log or save:
-            self.recorder.flush()
+            self.recorder.flush(to_disk=save)
         if checkpoint:
             self._write_checkpoint(done)
         if save and not last:

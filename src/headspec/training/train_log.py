@@ -41,7 +41,7 @@ class TrainLog:
         write_text(path, "\n".join([",".join(LOG_COLUMNS), *kept]) + "\n")
 
     def append(self, rows: Sequence[Mapping[str, float | int]]) -> None:
-        """Write rows (absent columns stay empty) and flush them to the disk."""
+        """Write rows; absent columns stay empty."""
         if not rows:
             return
         text = "".join(
@@ -50,7 +50,10 @@ class TrainLog:
         )
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
+
+    def to_disk(self) -> None:
+        """Wait until all rows are on the disk."""
+        with self.path.open("a", encoding="utf-8") as file:
             os.fsync(file.fileno())
 
     def _lines_up_to(self, step: int) -> list[str]:
