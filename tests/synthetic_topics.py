@@ -1,135 +1,86 @@
-"""Made-up frames of the study of topic ordering: attention, probes, effects, corrections."""
-
-from itertools import product
+"""Measurements of the topic-ordering study made up, with effects that are planted."""
 
 import numpy as np
+import pandas as pd
 
 from headspec.results import tidy
+from headspec.studies.topic_conditions import topic_conditions
 
-LAYERS, HEADS, SEEDS = 4, 4, (0, 1, 2)
-CONDITIONS = tuple(product(("mha", "gqa"), ("shuffled", "topic_ordered"), ("rope", "drope")))
-CEILING = float(np.log(np.arange(1, 65)).mean())
-
-
-def named(attention, ordering, position):
-    return {
-        "condition": f"{attention}_{ordering}_{position}",
-        "attention": attention,
-        "ordering": ordering,
-        "position": position,
-    }
+N_LAYERS, N_HEADS = 4, 3
+NULLS = {"entropy": 4.0, "within_topic_mass": 0.6, "topic_excess": 0.0, "distance": 20.0}
+LEVELS = {"entropy": 3.0, "within_topic_mass": 0.7, "topic_excess": 0.05, "distance": 10.0}
 
 
-def attention_frame(*, seeds=SEEDS, seed=0):
-    """Entropy and mass within the topic of every head, before and after."""
+def made_up(
+    *, seeds=3, noise=1e-4, ordered=None, dropped=None, spread=0.1, spread_after=0.1, seed=0
+):
+    """A frame of all conditions. `ordered` and `dropped` shift metrics in those conditions."""
     rng = np.random.default_rng(seed)
+    frames = []
+    for number in range(seeds):
+        shared = {metric: noise * rng.standard_normal() for metric in LEVELS}
+        for condition in topic_conditions():
+            shift = dict.fromkeys((*LEVELS, "accuracy"), 0.0)
+            for chosen, planted in (
+                (condition.ordering == "topic_ordered", ordered),
+                (condition.position == "drope", dropped),
+            ):
+                for metric, size in (planted or {}).items():
+                    shift[metric] += size * chosen
+            width = spread if condition.position == "rope" else spread_after
+            rows = _heads(rng, shift, shared, noise=noise, width=width)
+            rows += _layers(rng, shift, noise=noise)
+            frames.append(condition.label_rows(tidy(rows, step=40), seed=number))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _heads(rng, shift, shared, *, noise, width):
     rows = []
-    for condition, layer, head, run in product(CONDITIONS, range(LAYERS), range(HEADS), seeds):
-        gone = condition[2] == "drope"
-        sharp = 0.25 * (1 - gone) * (1 + head) + rng.normal(0, 0.05)
-        shared = {"layer": layer, "head": head, "seed": run, **named(*condition)}
+    offsets = np.linspace(-1, 1, N_LAYERS * N_HEADS)
+    offsets = width * (1 + 10 * noise * rng.standard_normal()) * offsets / offsets.std(ddof=1)
+    for i, offset in enumerate(offsets):
+        place = {"layer": i // N_HEADS, "head": i % N_HEADS}
+        for metric, level in LEVELS.items():
+            value = level + shift[metric] + shared[metric] + noise * rng.standard_normal()
+            value += offset if metric == "within_topic_mass" else 0
+            row = {**place, "metric": metric, "value": value, "null_mean": NULLS[metric]}
+            row |= {"window_baseline": 0.9, "first_baseline": 0.5}
+            rows.append(row | {"exchanged_baseline": 0.6 + 0.5 * offset})
+        rows.append({**place, "metric": "topic_ratio", "value": 2.0, "null_mean": 1.0})
+        for name in ("entropy", "within_topic_mass"):
+            rows.append(
+                {**place, "metric": f"published_{name}", "value": NULLS[name] + 1, "null_mean": 5.0}
+            )
+        for name in ("qk", "ov"):
+            rows.append({**place, "metric": f"{name}.effective_rank", "value": 9.0})
+    return rows
+
+
+def _layers(rng, shift, *, noise):
+    rows = [{"metric": "validation_loss", "value": 3.0 + noise * rng.standard_normal()}]
+    for layer in range(-1, N_LAYERS):
+        accuracy = 0.8 + 0.02 * layer + shift["accuracy"] + noise * rng.standard_normal()
+        scores = {"accuracy": accuracy, "control_accuracy": 0.5, "selectivity": accuracy - 0.5}
         rows += [
-            shared
-            | {
-                "metric": "entropy",
-                "value": CEILING - 0.1 - abs(sharp),
-                "null_mean": CEILING,
-                "window_baseline": 2.9,
-                "first_baseline": 0.0,
-            },
-            shared
-            | {
-                "metric": "within_topic_mass",
-                "value": 0.6 + 0.25 * sharp,
-                "null_mean": 0.585,
-                "window_baseline": 0.94,
-                "first_baseline": 0.41,
-            },
+            {"layer": layer, "metric": metric, "value": value, "null_mean": 0.35}
+            for metric, value in scores.items()
         ]
-    return tidy(rows)
-
-
-def probe_frame(*, seeds=(0,), seed=0):
-    """Accuracy, control task and selectivity of probes at the embeddings and every layer."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for (i, condition), layer, run in product(enumerate(CONDITIONS), range(-1, LAYERS), seeds):
-        share = 0.35 + 0.13 * (layer + 1) - 0.02 * i + rng.normal(0, 0.01)
-        control = 0.33 + 0.01 * rng.normal()
-        for metric, value in (
-            ("accuracy", share),
-            ("control_accuracy", control),
-            ("selectivity", share - control),
-        ):
-            null = 0.31 if metric == "accuracy" else None
-            bounds = {"low": value - 0.02, "high": value + 0.02, "null_mean": null}
+        if layer < 0:
+            continue
+        for name, gain in (("", 0.05), ("_by_sequence", 0.0)):
+            metric = f"published_probe_accuracy{name}"
+            row = {"layer": layer, "metric": metric, "value": accuracy + gain, "null_mean": 0.35}
+            rows.append(row)
+        for name in ("qk", "ov"):
+            metric = f"{name}.silhouette"
             rows.append(
-                {"layer": layer, "seed": run, "metric": metric, "value": value}
-                | bounds
-                | named(*condition)
+                {"layer": layer, "metric": metric, "value": 0.2, "null_mean": 0.1, "p": 0.2}
             )
-    return tidy(rows)
+    return rows
 
 
-def effects_frame():
-    """Main effects and interactions of the design on three quantities."""
-    effects = ("attention", "ordering", "position", "attention:ordering")
-    effects += ("attention:position", "ordering:position", "attention:ordering:position")
-    rows = []
-    for k, metric in enumerate(("validation_loss", "probe_accuracy", "topic_ratio")):
-        for i, effect in enumerate(effects):
-            value = (0.12, -0.02, 0.3, 0.01, -0.05, 0.02, 0.0)[(i + k) % 7]
-            rows.append(
-                {"effect": effect, "metric": metric, "value": value, "n": 3}
-                | {"low": value - 0.04, "high": value + 0.04, "p": 0.04, "null_mean": 0.0}
-                | {"null_sd": 0.02}
-            )
-    return tidy(rows)
-
-
-def correction_frame():
-    """The study's three figures as published and as corrected."""
-    published = {
-        "entropy": (3.66, 5.9),
-        "within_topic_mass": (0.593, 0.46),
-        "accuracy": (0.93, 0.2),
-    }
-    corrected = {
-        "entropy": (3.1, 5.246),
-        "within_topic_mass": (0.66, 0.585),
-        "accuracy": (0.71, 0.31),
-    }
-    rows = []
-    for (i, condition), (metric, found) in product(enumerate(CONDITIONS), published.items()):
-        for way, (value, base) in (("published", found), ("corrected", corrected[metric])):
-            value += 0.02 * i * (4 if metric == "entropy" else 0.3)
-            value += 2.3 * (metric == "entropy" and way == "published" and condition[2] == "drope")
-            rows.append(
-                {"metric": metric, "way": way, "value": value, "null_mean": base}
-                | {"low": value - 0.03, "high": value + 0.03}
-                | named(*condition)
-                | {"ceiling": 5.246 if metric == "entropy" else None}
-            )
-    return tidy(rows)
-
-
-def patterns(size=48, *, seed=0):
-    """Uniform, local and non-causal attention, and labels of three topics in four segments."""
-    rng = np.random.default_rng(seed)
-    at = np.arange(size)
-    causal = at[:, None] >= at
-    labels = np.array(["T0", "T1", "T0", "T2"])[np.minimum(4 * at // size, 3)]
-    found = {}
-    for name, scores in (
-        ("mha_shuffled_rope", -0.6 * (at[:, None] - at)),
-        (
-            "mha_topic_ordered_rope",
-            2.0 * (labels[:, None] == labels) + rng.normal(size=(size, size)),
-        ),
-        ("mha_shuffled_drope", np.zeros((size, size))),
-    ):
-        weights = np.where(causal, np.exp(scores), 0)
-        found[name] = weights / weights.sum(1, keepdims=True)
-    full = np.exp(rng.normal(size=(size, size)))
-    found["published_mask"] = full / full.sum(1, keepdims=True)
-    return found, labels
+def references():
+    """As of data with three topics."""
+    values = {"ln_vocab": 4.1, "bayes_loss": 2.6, "unigram_loss": 4.0, "entropy_rate": 2.4}
+    values |= {"ideal_topic_accuracy": 0.98, "unigram_topic_accuracy": 0.57, "largest_topic": 0.35}
+    return tidy([{"metric": metric, "value": value} for metric, value in values.items()])

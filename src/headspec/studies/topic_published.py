@@ -90,7 +90,7 @@ class PublishedFigures:
 def published_figures(
     model: Any,
     tokens: Integer[Tensor, "sequence pos"],
-    labels: Integer[Tensor, "sequence pos"],
+    labels: Integer[Tensor, "rows columns"],
     *,
     seed: int = 0,
     batch_size: int = 16,

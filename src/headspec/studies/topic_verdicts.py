@@ -74,7 +74,7 @@ def judge_topic_study(
     everything is open (pitfall: the published study had one, and its repeat had the opposite
     sign). q is corrected for four outcomes of topic-ordered less shuffled training after DroPE:
     within-topic attention, the same beyond the heads' reach, entropy, and probe accuracy averaged
-    over layers.
+    over layers. Finding 3 asks about one effect, that of the position, and takes its p.
 
     | claim | supported | not supported | not decided |
     |---|---|---|---|
