@@ -126,6 +126,12 @@ def test_restrictions_combine():
     part = both.through(["L1H1"])
     expected = both.output - whole.only(["L0H0"]).output
     torch.testing.assert_close(part.output, expected, rtol=1e-4, atol=1e-5)
+    # a part restricted further is the part of the restricted operator, in either order
+    ours = whole.through(["L1H1"])
+    torch.testing.assert_close(ours.only(["L0H0", "L1H1"]).output, part.output)
+    expected = whole.without(["L0H0"]).through(["L1H1"]).output
+    torch.testing.assert_close(ours.without(["L0H0"]).output, expected)
+    assert not ours.without(["L1H1"]).output.any()  # no path through it is left
     assert "2 of 8 heads" in both.summary()
     assert "paths through some heads" in part.summary()
 

@@ -135,8 +135,7 @@ class LinearOperator:
         Raises:
             InputError: heads that the operator does not go through, or twice.
         """
-        chosen = self._mask(heads)
-        return self._restricted(chosen if self.keep is None else chosen * self.keep, self.minus)
+        return self._kept(self._mask(heads))
 
     def without(self, heads: Iterable[Head | str]) -> LinearOperator:
         """The operator in which these heads carry nothing, and all others go on as frozen.
@@ -147,8 +146,7 @@ class LinearOperator:
         Raises:
             InputError: heads that the operator does not go through, or twice.
         """
-        chosen = 1 - self._mask(heads)
-        return self._restricted(chosen if self.keep is None else chosen * self.keep, self.minus)
+        return self._kept(1 - self._mask(heads))
 
     def through(self, heads: Iterable[Head | str]) -> LinearOperator:
         """The part of the output that passes through at least one of these heads.
@@ -212,6 +210,11 @@ class LinearOperator:
         for head in chosen:
             mask[head.layer, head.index] = 1
         return mask
+
+    def _kept(self, chosen: Tensor) -> LinearOperator:
+        """These factors on heads besides those there are: on both terms of a difference."""
+        keep = chosen if self.keep is None else chosen * self.keep
+        return self._restricted(keep, None if self.minus is None else chosen * self.minus)
 
     def _restricted(self, keep: Tensor | None, minus: Tensor | None) -> LinearOperator:
         made = replace(self, keep=keep, minus=minus)
