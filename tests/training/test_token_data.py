@@ -198,6 +198,9 @@ def test_damaged_folders_are_named(tmp_path):
     (folder / "data.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(CheckpointError, match="another format"):
         open_token_data(folder)
+    (folder / "data.json").write_text(json.dumps({"format": 1, "n": {"train": 30}}))
+    with pytest.raises(CheckpointError, match="without seq_len, vocab_size"):
+        open_token_data(folder)
 
 
 def test_arrays_of_ones_own(tmp_path):

@@ -18,6 +18,7 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[str, ...] = get_args(Split)
 MANIFEST = "data.json"
 FORMAT = 1
+_KEYS = ("n", "seq_len", "vocab_size", "n_topics", "settings", "facts")
 _ROWS = 8192  # rows read at a time
 
 
@@ -152,6 +153,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise _unreadable(folder / MANIFEST, str(error)) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _unreadable(folder / MANIFEST, "another format")
+    missing = [key for key in _KEYS if key not in manifest]
+    if missing or any(split not in manifest["n"] for split in SPLITS):
+        raise _unreadable(folder / MANIFEST, f"without {', '.join(missing or SPLITS)}")
     return manifest
 
 
