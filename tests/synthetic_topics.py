@@ -1,7 +1,6 @@
 """Measurements of the topic-ordering study made up, with effects that are planted."""
 
 import numpy as np
-import pandas as pd
 
 from headspec.results import tidy
 from headspec.studies.topic_conditions import topic_conditions
@@ -16,7 +15,7 @@ def made_up(
 ):
     """A frame of all conditions. `ordered` and `dropped` shift metrics in those conditions."""
     rng = np.random.default_rng(seed)
-    frames = []
+    every = []
     for number in range(seeds):
         shared = {metric: noise * rng.standard_normal() for metric in LEVELS}
         for condition in topic_conditions():
@@ -30,8 +29,9 @@ def made_up(
             width = spread if condition.position == "rope" else spread_after
             rows = _heads(rng, shift, shared, noise=noise, width=width)
             rows += _layers(rng, shift, noise=noise)
-            frames.append(condition.label_rows(tidy(rows, step=40), seed=number))
-    return pd.concat(frames, ignore_index=True)
+            labels = {"model": condition.name, "condition": condition.name, "seed": number}
+            every += [{**row, **labels, **vars(condition)} for row in rows]
+    return tidy(every, step=40)
 
 
 def _heads(rng, shift, shared, *, noise, width):

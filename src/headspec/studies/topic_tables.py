@@ -85,7 +85,8 @@ def baseline_table(frame: pd.DataFrame, references: pd.DataFrame) -> pd.DataFram
         ("ideal reader (Bayes)", np.nan, np.nan, known.get("bayes_loss"),
          known.get("ideal_topic_accuracy")),
     ]  # fmt: skip
-    names = ("without training", "Within topic", "Entropy, nats", "Validation loss", "Probe")
+    columns = ("within_topic_mass", "entropy", "validation_loss", "probe_accuracy")
+    names = ("without training", *(COLUMNS[name][0] for name in columns))
     forms = ("", ".1%", ".2f", ".4f", ".1%")
     return pd.DataFrame(
         [
