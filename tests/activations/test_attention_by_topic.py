@@ -1,5 +1,8 @@
 """Within-topic mass, topic ratio and specialisation: by hand, by loops, with tokens left out."""
 
+from typing import Any
+
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -116,6 +119,18 @@ def test_labels_of_any_integer_kind():
     expected = hs.within_topic_mass(pattern, labels)
     for dtype in (torch.uint8, torch.int16, torch.int32):
         assert torch.equal(hs.within_topic_mass(pattern, labels.to(dtype)), expected)
+
+
+def test_labels_must_fit_the_pattern(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # let wrong ones through
+    pattern = random_pattern(2, 3, 5, 5)
+    functions: Any = (hs.within_topic_mass, hs.topic_ratio, hs.topic_specialisation)
+    for function in functions:
+        for shape in ((2, 4), (3, 5), (1, 2, 5)):
+            with pytest.raises(hs.InputError, match=r"one label a position: \[2, 5\]"):
+                function(pattern, torch.zeros(shape, dtype=torch.long))
+        with pytest.raises(hs.InputError, match=r"torch\.float32 of shape"):
+            function(pattern, torch.zeros(2, 5))
 
 
 def test_no_topic_at_all_is_an_error_and_one_topic_has_no_ratio():

@@ -4,6 +4,7 @@ import copy
 from importlib.metadata import version
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import scipy.stats
@@ -279,11 +280,29 @@ def test_without_labels_and_with_one_sequence(tmp_path):
         ({"labels": LABELS[:, :-1]}, r"tokens \[5, 30\], labels \[5, 29\]"),
         ({"labels": LABELS * 0 - 1}, "topic labels from 0"),
         ({"window": 0}, "window 0"),
+        ({"batch_size": -1}, "batch_size=-1"),  # gave zeros, without a word
+        ({"level": 95.0}, "level=95"),
+        ({"n_exchanged": -1}, "n_exchanged=-1"),
     ],
 )
 def test_errors(options, message):
     with pytest.raises(hs.InputError, match=message):
         hs.attention_statistics(wrapped("gpt2"), TOKENS, **options)
+
+
+def test_what_is_no_batch_of_tokens_or_no_model(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # let wrong ones through
+    observe: Any = hs.attention_statistics
+    for tokens in (TOKENS[0], TOKENS[None], TOKENS[:0]):
+        with pytest.raises(hs.InputError, match="tokens, one row a sequence"):
+            observe(wrapped("gpt2"), tokens)
+    with pytest.raises(hs.InputError, match="got a Linear"):
+        observe(torch.nn.Linear(2, 2), TOKENS)
+    for tokens in ("some text", TOKENS / 2):
+        with pytest.raises(hs.InputError, match="expected whole numbers"):
+            observe(wrapped("gpt2"), tokens)
+    given = observe(wrapped("gpt2"), TOKENS.tolist(), attention_mask=np.ones(TOKENS.shape, int))
+    np.testing.assert_array_equal(given.entropy, observe(wrapped("gpt2"), TOKENS).entropy)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -242,6 +242,9 @@ def test_errors():
         make(model, tokens[:, :0])
     with pytest.raises(InputError, match="layer from 0 to 1"):
         make(model, tokens, to=2)
+    for to in ("logits", 0):
+        with pytest.raises(InputError, match="got a GPT2LMHeadModel"):
+            make(tiny_model("gpt2"), tokens, to=to)
     with pytest.raises(InputError, match="architecture is 'olmo2'"):
         make(hs.wrap_model(tiny_model("olmo2"), tiny_tokenizer()), tokens)
     operator = make(model, tokens)
@@ -254,18 +257,19 @@ def test_errors():
         make(model, tokens)
 
 
-def test_a_model_that_is_not_rebuilt_is_refused(monkeypatch):
+@pytest.mark.parametrize(("dtype", "factor"), [(torch.float32, 1.1), (torch.bfloat16, 3)])
+def test_a_model_that_is_not_rebuilt_is_refused(monkeypatch, dtype, factor):
     module = importlib.import_module("headspec.lens.operator")
     real = module.freeze
 
     def forgets_a_gate(parts, resid, **kwargs):
         frozen = real(parts, resid, **kwargs)
-        frozen.layers[1].gate.mul_(1.1)
+        frozen.layers[1].gate.mul_(factor)
         return frozen
 
     monkeypatch.setattr(module, "freeze", forgets_a_gate)
     with pytest.raises(InputError, match="rebuild the model's output"):
-        hs.linear_operator(build("gpt2"), random_tokens(1, 5))
+        hs.linear_operator(hs.wrap_model(tiny_model("gpt2"), dtype=dtype), random_tokens(1, 5))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

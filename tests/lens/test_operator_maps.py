@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -159,7 +160,8 @@ def test_frames_summaries_and_files(tmp_path):
     assert np.isnan(maps[2].completeness_gap)
 
 
-def test_errors():
+def test_errors(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # let wrong ones through
     operator = hs.linear_operator(build("gpt2"), random_tokens(1, N_POS))
     direction: Any = torch.ones(5)
     with pytest.raises(InputError, match="direction of 64 numbers"):
@@ -169,6 +171,10 @@ def test_errors():
     logits = hs.linear_operator(build("gpt2"), random_tokens(1, N_POS), to="logits")
     with pytest.raises(InputError, match="two different entries"):
         hs.direction_norms(logits, (3, 3))
+    for entries in ((), (3, 4, 5), (3, 61)):
+        wrong: Any = entries
+        with pytest.raises(InputError, match="or two, from 0 to 60"):
+            hs.direction_norms(logits, wrong)
     with pytest.raises(InputError, match="query positions from 0 to 5"):
         hs.block_norms(operator, queries=[6])
     with pytest.raises(InputError, match="Leave n_probes out"):

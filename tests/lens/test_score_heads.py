@@ -2,6 +2,7 @@
 
 import weakref
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -265,7 +266,8 @@ def test_frames_are_tidy_and_survive_saving(micro_scores, tmp_path):
     assert again.kinds == micro_scores.kinds
 
 
-def test_what_cannot_be_scored_is_refused(micro):
+def test_what_cannot_be_scored_is_refused(micro, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # let wrong ones through
     with pytest.raises(InputError, match="period=63 or less"):
         head_scores(micro, period=300, symbols=range(1, 400))
     with pytest.raises(InputError, match="Cut the rows"):
@@ -276,3 +278,31 @@ def test_what_cannot_be_scored_is_refused(micro):
         head_scores(micro, symbols=range(5), period=8)
     with pytest.raises(InputError, match="different kinds"):
         head_scores(micro, kinds=("induction", "induction"))
+    with pytest.raises(InputError, match="batch_size=-1"):
+        head_scores(micro, batch_size=-1)
+    with pytest.raises(InputError, match="n_sequences=0"):
+        head_scores(micro, n_sequences=0)
+    with pytest.raises(InputError, match="3 of which 1 differ"):
+        head_scores(micro, symbols=[5, 5, 5], period=3)
+    with pytest.raises(InputError, match="whole numbers"):
+        head_scores(micro, tokens=torch.rand(2, 9))
+    with pytest.raises(InputError, match="wrap_model"):
+        head_scores(tiny_model("gpt2"), period=10)
+
+
+def test_attention_both_ways_is_refused():
+    """Its scores stood beside a causal baseline."""
+    bert = hs.wrap_model(tiny_model("bert"), tiny_tokenizer())
+    with pytest.raises(InputError, match="attention is causal"):
+        head_scores(bert, period=10)
+
+
+def test_tokens_on_a_device_are_taken(micro, monkeypatch):
+    def refuse(*_, **__):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    tokens = torch.from_numpy(hs.held_out_tokens()[:2, :40].astype(np.int64))
+    expected = head_scores(micro, tokens=tokens, kinds=("first_token",)).scores
+    monkeypatch.setattr(torch.Tensor, "__array__", refuse)  # as for a tensor on a GPU
+    found = head_scores(micro, tokens=tokens, kinds=("first_token",)).scores
+    np.testing.assert_array_equal(found, expected)

@@ -78,7 +78,7 @@ def topic_ratio(
         pattern, labels, causal: as in `within_topic_mass`.
 
     Returns:
-        One number a head, float64; nan where no query can attend across topics.
+        One number a head, float64; nan where no query can attend across topics, or none does.
 
     What it does not show: topics rather than closeness. A window of 32 tokens has a ratio of 11 on
     the sequences above; what topics add is what exceeds a head of the same reach.
@@ -142,6 +142,14 @@ def topic_masses(
 ) -> Float[Tensor, "*batch head q_pos topic"]:
     """Attention mass of each query on the keys of each topic, float64."""
     checked = check_pattern(pattern, causal=causal)
+    rows, shape = checked.shape[:-3], tuple(labels.shape)
+    fits = labels.ndim and shape[-1] == checked.shape[-1] and shape[:-1] in ((), tuple(rows))
+    if not fits or labels.is_floating_point():
+        raise InputError(
+            expected=f"whole numbers, one label a position: {[*rows, checked.shape[-1]]}",
+            got=f"{labels.dtype} of shape {list(shape)} for a pattern {list(pattern.shape)}",
+            fix="Give the labels of the tokens that gave the pattern; negative for none.",
+        )
     columns = topic_columns(labels.to(checked.device)).to(checked.dtype)
     return (checked @ columns.unsqueeze(-3)).double()
 

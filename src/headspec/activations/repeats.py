@@ -32,8 +32,15 @@ def repeated_tokens(
         seed: of the draw.
 
     Raises:
-        InputError: when ``period`` exceeds the number of symbols.
+        InputError: when ``period`` exceeds the number of symbols, or symbols come twice.
     """
+    symbols = np.asarray(symbols)
+    if len(np.unique(symbols)) < len(symbols):
+        raise InputError(
+            expected="different symbols",
+            got=f"{len(symbols)} of which {len(np.unique(symbols))} differ",
+            fix="Pass numpy.unique(symbols): none may recur inside a period.",
+        )
     if not 0 < period <= len(symbols):
         raise InputError(
             expected=f"a period from 1 to {len(symbols)}",
@@ -41,7 +48,7 @@ def repeated_tokens(
             fix="Symbols do not recur inside a period: shorten it or pass more symbols.",
         )
     rng = np.random.default_rng(seed)
-    order = rng.permuted(np.tile(np.asarray(symbols), (n, 1)), axis=1)[:, :period]
+    order = rng.permuted(np.tile(symbols, (n, 1)), axis=1)[:, :period]
     body = np.tile(order, (1, -(-length // period)))
     if bos is None:
         return body[:, :length]

@@ -17,6 +17,20 @@ HookFunction: TypeAlias = Callable[[Tensor], Tensor | None]
 _INSIDE = {"mlp_out": "hook_mlp_out", "resid_pre": "hook_resid_pre", "attn_out": "hook_attn_out"}
 
 
+def check_hooked(model: Any) -> None:
+    """Raise unless it is a HookedTransformer or a TransformerBridge.
+
+    Raises:
+        InputError: for anything else, such as a Hugging Face model.
+    """
+    if not all(hasattr(model, name) for name in ("cfg", "blocks", "hook_dict")):
+        raise InputError(
+            expected="a HookedTransformer or TransformerBridge",
+            got=f"a {type(model).__name__}",
+            fix="Load it by headspec.load_model, or wrap it: headspec.wrap_model(hf_model).",
+        )
+
+
 def hook_name(layer: int, site: str) -> str:
     """transformer-lens's name of a site of a layer, the same on both model classes.
 

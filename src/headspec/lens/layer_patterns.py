@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from headspec.errors import InputError
 from headspec.lens.block_parts import UnsupportedBlocks
 from headspec.lens.blocks import Blocks
 from headspec.lens.hooks import evaluating, hook_name, run_to_layer
@@ -30,6 +31,8 @@ def pattern_runner(
     Args:
         model: a hooked model of either class.
         prompt: tokens as long as any that will be run.
+
+    What it gives raises InputError where the model's attention is not causal.
     """
     try:
         with evaluating(model):
@@ -79,6 +82,12 @@ def _run_whole(model: Any, tokens: Int[Tensor, "batch pos"], take: TakePattern) 
         def read(pattern: Tensor) -> None:
             wide = pattern.detach()
             wide = wide if wide.dtype in (torch.float32, torch.float64) else wide.float()
+            if (later := float(wide.triu(1).max())) > 1e-6:
+                raise InputError(
+                    expected="a model whose attention is causal",
+                    got=f"a probability of {later:.3g} on a later token",
+                    fix="Kinds of heads are told by what they look back at.",
+                )
             take(layer, wide / wide.sum(-1, keepdim=True))
 
         return read

@@ -26,6 +26,7 @@ from headspec.lens.observe_sources import (
     run_patterns,
 )
 from headspec.lens.processing import Origin, origin_of
+from headspec.lens.token_ids import whole_numbers
 
 Method = Literal["auto", "patterns", "blockwise"]
 _TOKENS = 8192  # of one batch, unless one sequence has more
@@ -36,7 +37,7 @@ def attention_statistics(
     tokens: Integer[Tensor, "batch pos"] | Integer[np.ndarray, "batch pos"],
     *,
     labels: Integer[Tensor, "*labelled"] | Integer[np.ndarray, "*labelled"] | None = None,
-    attention_mask: Integer[Tensor, "*masked"] | None = None,
+    attention_mask: Integer[Tensor, "*masked"] | Integer[np.ndarray, "*masked"] | None = None,
     method: Literal["auto", "patterns", "blockwise"] = "auto",
     causal: bool = True,
     window: int = 32,
@@ -105,9 +106,11 @@ def attention_statistics(
         ('blockwise', True)
     """
     check_choice("method", method, get_args(Method))
-    ids = _as_tensor(tokens)
-    topics = None if labels is None else _as_tensor(labels)
-    counted = _counted(ids, topics, attention_mask)
+    ids = whole_numbers(tokens)
+    topics = None if labels is None else whole_numbers(labels)
+    mask = None if attention_mask is None else whole_numbers(attention_mask)
+    counted = _counted(ids, topics, mask)
+    _check_numbers(level=level, n_exchanged=n_exchanged, batch_size=batch_size)
     if not causal and (method == "blockwise" or not counted.all()):
         raise InputError(
             expected="causal=True for method='blockwise' and for padding",
@@ -115,6 +118,12 @@ def attention_statistics(
             fix="Use method='patterns' and sequences of equal length.",
         )
     hooked = hasattr(model, "cfg") and hasattr(model, "blocks")
+    if not hooked and not hasattr(getattr(model, "config", None), "num_hidden_layers"):
+        raise InputError(
+            expected="a HookedTransformer, a TransformerBridge or a Hugging Face language model",
+            got=f"a {type(model).__name__}",
+            fix="Load one by headspec.load_model, or a step of a suite by suite.model(step).",
+        )
     new_totals = partial(
         AttentionTotals,
         counted,
@@ -240,16 +249,16 @@ def _counted(ids: Tensor, topics: Tensor | None, attention_mask: Tensor | None) 
     """Positions that are no padding."""
     given = {"labels": topics, "attention_mask": attention_mask}
     odd = [name for name, each in given.items() if each is not None and each.shape != ids.shape]
-    if odd or not ids.numel():
+    if odd or ids.ndim != 2 or not ids.numel():
         raise InputError(
             expected="tokens, one row a sequence, and labels and mask of the same shape",
             got=f"tokens {list(ids.shape)}"
             + "".join(f", {name} {list(given[name].shape)}" for name in odd),  # type: ignore[union-attr]
-            fix="Give every token a label; negative for none.",
+            fix="Give one sequence as tokens[None], and every token a label; negative for none.",
         )
     if attention_mask is None:
         return torch.ones(ids.shape, dtype=torch.bool)
-    counted = attention_mask.cpu().bool()
+    counted = attention_mask.bool()
     if (counted[:, 1:] & ~counted[:, :-1]).any() or not counted[:, 0].all():
         raise InputError(
             expected="padding on the right",
@@ -259,7 +268,10 @@ def _counted(ids: Tensor, topics: Tensor | None, attention_mask: Tensor | None) 
     return counted
 
 
-def _as_tensor(values: Tensor | np.ndarray) -> Tensor:
-    if isinstance(values, np.ndarray):
-        return torch.from_numpy(values.astype(np.int64))
-    return values.detach().cpu().long()
+def _check_numbers(*, level: float, n_exchanged: int, batch_size: int | None) -> None:
+    if not 0 < level < 1 or n_exchanged < 0 or (batch_size is not None and batch_size < 1):
+        raise InputError(
+            expected="a level between 0 and 1, n_exchanged from 0 up, batch_size from 1 up",
+            got=f"level={level}, n_exchanged={n_exchanged}, batch_size={batch_size}",
+            fix="Use level=0.95; leave batch_size out for about 8,192 tokens a batch.",
+        )

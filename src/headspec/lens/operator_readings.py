@@ -55,9 +55,11 @@ def direction_vector(
             )
         return direction.to(operator.inputs).expand(rows, width), "a given direction"
     entries = (direction,) if isinstance(direction, int) else tuple(direction)
-    if operator.to != "logits" or any(not 0 <= entry < width for entry in entries):
+    known = len(entries) in (1, 2) and all(0 <= entry < width for entry in entries)
+    if operator.to != "logits" or not known:
         raise InputError(
-            expected="a vector, or (of an operator to the logits) entries of the vocabulary",
+            expected="a vector, or (of an operator to the logits) an entry of the vocabulary or "
+            f"two, from 0 to {width - 1}",
             got=f"{direction!r} for an operator to {operator.to}",
             fix="Build the operator with to='logits', or give the direction as a tensor.",
         )

@@ -24,8 +24,10 @@ from headspec.activations.target_positions import (
 )
 from headspec.errors import InputError, check_choice
 from headspec.lens.head_score_result import HeadScores
+from headspec.lens.hooks import check_hooked
 from headspec.lens.layer_patterns import TakePattern, pattern_runner
 from headspec.lens.processing import origin_of
+from headspec.lens.token_ids import whole_numbers
 
 _Job: TypeAlias = tuple[HeadKind, Tensor]
 _PATTERNS = 2**24  # probabilities of one layer held at a time
@@ -75,8 +77,8 @@ def head_scores(
         `HeadScores`. Half-precision models are read in float32 from queries and keys on.
 
     Raises:
-        InputError: sequences longer than the model's context, too few symbols, or a kind of which
-            the tokens have no position.
+        InputError: a model that is not hooked or not causal, sequences longer than its context,
+            too few symbols, or a kind of which the tokens have no position.
 
     **What it does not show.** A high induction score on random tokens says where a head looks, not
     that it copies (`copying_scores`) or that the model needs it (`ablate_heads`). On text, common
@@ -93,12 +95,20 @@ def head_scores(
         >>> scores.of_kind("induction").shape == (model.cfg.n_layers, model.cfg.n_heads)
         True
     """
+    check_hooked(model)
     kinds = _checked_kinds(kinds)
+    counts = {"n_sequences": n_sequences, "batch_size": 1 if batch_size is None else batch_size}
+    if odd := [f"{name}={value}" for name, value in counts.items() if value < 1]:
+        raise InputError(
+            expected="n_sequences and batch_size of at least 1",
+            got=", ".join(odd),
+            fix="Leave them out for 32 sequences, as many at a time as fit.",
+        )
     drawn = tokens is None
     if drawn:
         ids = draw_tokens(model, symbols, n=n_sequences, period=period, seed=seed)
     else:
-        ids = torch.as_tensor(np.asarray(tokens)).long()
+        ids = whole_numbers(tokens)
     _check_length(ids, model, drawn=drawn)
     device = next(model.parameters()).device
     run = pattern_runner(model, ids[:1].to(device))
