@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from headspec import InputError, fit_probes, results
+from headspec.activations.probe_controls import control_labels
 from headspec.activations.probe_splits import split_by_group
 
 
@@ -55,6 +56,21 @@ def test_the_control_task_catches_a_probe_that_memorises_token_types():
     assert meaning.low["selectivity"][0] > 0.3
     # without types the control shuffles sequences, and does not see lexical memory
     assert fit_probes(x[:1], lexical, groups=groups).selectivity[0] > 0.5
+
+
+def test_a_class_that_no_control_label_has_does_not_lie_at_the_origin():
+    # Two of three classes fall to the token types; memory is then right about all of them. A mean
+    # of nothing, put at 0, would lie nearer than means far from it and take their samples away.
+    rng = np.random.default_rng(0)
+    codes = rng.permutation(np.repeat([0, 1, 2], [290, 290, 20]))
+    types, groups = rng.integers(0, 6, 600), np.arange(600) // 5
+    assert set(control_labels(codes, groups=groups, token_types=types, seed=0)) == {0, 1}
+    activations = 4 * torch.eye(8)[types] + torch.from_numpy(rng.normal(size=(600, 8))).float()
+    probes = fit_probes(
+        activations, codes, groups=groups, token_types=types, kind="mean_difference"
+    )
+    assert probes.control_accuracy > 0.9  # .80 with the origin as a class
+    assert np.isfinite(probes.biases).all()
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge", "mean_difference"])

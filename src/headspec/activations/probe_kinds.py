@@ -32,6 +32,7 @@ def fit_candidates(
       scikit-learn's `Ridge(alpha=l2 * n)`.
     - mean_difference: the nearest class mean. Weights are the class means, so that the difference
       of two classes' weights is the difference of their means; there is no penalty to choose.
+      A class that no sample has (control labels may lack a rare one) is never the nearest.
     """
     if kind == "logistic":
         return solve_logistic(x, targets, l2, n_classes=n_classes)
@@ -40,8 +41,10 @@ def fit_candidates(
     for rows in torch.arange(len(x), device=x.device).split(8192):
         sums += x[rows].double().T @ onehot[:, rows]
     if kind == "mean_difference":
-        means = sums / onehot.sum(1).clamp_min(1)[:, None]
-        weights, biases = means[:, None], -0.5 * means.square().sum(1)[:, None]
+        counts = onehot.sum(1)
+        means = sums / counts.clamp_min(1)[:, None]
+        distances = (0.5 * means.square().sum(1)).masked_fill(counts == 0, float("inf"))
+        weights, biases = means[:, None], -distances[:, None]
     else:
         basis = eigenbasis(x)
         vectors, values = basis.vectors.double(), basis.values.double()
