@@ -74,17 +74,18 @@ class TopicScale:
         boost: str = "",
     ) -> TopicScale:
         """The scale with other settings; 0 and nothing keep its own."""
+        recalibration = recalibration_ordering or self.recalibration_ordering
+        check_choice("recalibration", recalibration, FACTOR_LEVELS["ordering"])
+        check_choice("precision", precision or self.precision, get_args(Precision))
+        topic_conditions(tuple(attention) or self.attentions)  # names unknown kinds
         changed = replace(
             self,
             steps=steps or self.steps,
             batch_size=batch_size or self.batch_size,
             attentions=tuple(attention) or self.attentions,
             precision=precision or self.precision,
-            recalibration_ordering=recalibration_ordering or self.recalibration_ordering,
+            recalibration_ordering=recalibration,
         )
-        check_choice("recalibration", changed.recalibration_ordering, FACTOR_LEVELS["ordering"])
-        check_choice("precision", changed.precision, get_args(Precision))
-        topic_conditions(changed.attentions)  # names unknown kinds
         if boost and changed.languages is not None:
             changed = replace(changed, languages=replace(changed.languages, boost=boost))
         if recalibration_steps:
