@@ -41,9 +41,7 @@ def abilities(name="micro", step=LAST, n=200, seed=11):
 @functools.cache
 def head_scores(step, name="micro"):
     symbols, period = micro_tasks.repeat_symbols(tokenizer()), mc.REPEAT_PERIOD
-    tokens = repeated_tokens(
-        symbols, 16, period=period, length=1 + 2 * period, bos=0, seed=5
-    )
+    tokens = repeated_tokens(symbols, 16, period=period, length=1 + 2 * period, bos=0, seed=5)
     model = micro.micro_model(name, step, attention="eager")
     return mc.head_attention_scores(model, tokens, period=period)
 
