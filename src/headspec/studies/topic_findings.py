@@ -14,8 +14,8 @@ from headspec.studies.topic_tables import outcome_means
 from headspec.studies.topic_verdicts import describe_design
 
 _ANSWERS = {
-    "supported": "Topic-ordered training leaves a trace in the attention heads that is still there "
-    "after DroPE.",
+    "supported": "Topic-ordered training leaves a trace in the attention heads that is there after "
+    "DroPE.",
     "not supported": "Topic-ordered training leaves no trace in the attention heads after DroPE "
     "that is as large as the margins stated in advance.",
     "not decided": "Whether topic-ordered training leaves a trace in the attention heads after "

@@ -35,9 +35,9 @@ FAMILY = (*HEADS, "probe_accuracy_mean")
 RULES = """The rules were stated before any result was seen. What decides is topic-ordered less
 shuffled training, measured after DroPE, averaged over the kinds of attention: one number a seed.
 An effect is absent if its whole 95 % interval over seeds lies within a margin (.05 nats of
-entropy, one point of attention or accuracy), there if it does not and q is at most .05, and open
-otherwise. A trace is supported if one of the three outcomes of attention is there, and not
-supported if all three are absent."""
+entropy, one point of attention or accuracy), there if it does not and q (p corrected by Holm's
+method for four outcomes) is at most .05, and open otherwise. A trace is supported if one of the
+three outcomes of attention is there, and not supported if all three are absent."""
 """What the page says of them."""
 _TRACE = (
     "Topic-ordered training leaves a durable trace in the attention heads, which is still there "
@@ -49,7 +49,7 @@ _SPECIALISED = (
 )
 _PROBES = (
     "Finding 4: after DroPE the topic is better read by probes where training was topic-ordered, "
-    "at all layers, and for both kinds of attention."
+    "at all layers, {}."
 )
 _WITHIN = (
     "Finding 5: within-topic attention after DroPE does not depend on the order of training data."
@@ -72,9 +72,10 @@ def judge_topic_study(
     t over seeds. It is *absent* where the whole interval lies inside the margin (`MARGINS`: .05
     nats, one point), *there* where it does not and q <= alpha, and *open* else; with one seed
     everything is open (pitfall: the published study had one, and its repeat had the opposite
-    sign). q is corrected for four outcomes of topic-ordered less shuffled training after DroPE:
-    within-topic attention, the same beyond the heads' reach, entropy, and probe accuracy averaged
-    over layers. Finding 3 asks about one effect, that of the position, and takes its p.
+    sign). q is p corrected by Holm's method for four outcomes of topic-ordered less shuffled
+    training after DroPE: within-topic attention, the same beyond the heads' reach, entropy, and
+    probe accuracy averaged over layers. Finding 3 asks about one effect, that of the position, and
+    takes its p.
 
     | claim | supported | not supported | not decided |
     |---|---|---|---|
@@ -86,7 +87,7 @@ def judge_topic_study(
     Args:
         frame: rows of `measure_topic_model`, with the columns of conditions.
         outcomes: `run_outcomes(frame)`.
-        alpha: false discovery rate to accept.
+        alpha: largest probability of a false effect among the four.
 
     Returns:
         Four verdicts, the hypothesis first.
@@ -99,7 +100,7 @@ def judge_topic_study(
         name: decide(effects[name], name, alpha=alpha) for name in FAMILY
     }
     return (
-        _judge_trace(effects, decided),
+        _judge_trace(outcomes, effects, decided),
         _judge_specialisation(frame, outcomes, alpha),
         _judge_probes(frame, effects, decided["probe_accuracy_mean"]),
         _judge_within(effects, decided["within_topic_mass"]),
@@ -130,15 +131,25 @@ def decide(effect: Effect, metric: str, *, alpha: float | int = 0.05) -> Decisio
     return "there" if effect["q"] <= alpha else "open"
 
 
-def _judge_trace(effects: dict[str, Effect], decided: dict[str, Decision]) -> HypothesisVerdict:
+def _judge_trace(
+    outcomes: pd.DataFrame, effects: dict[str, Effect], decided: dict[str, Decision]
+) -> HypothesisVerdict:
     found = [decided[name] for name in HEADS]
     verdict: Verdict = "not decided"
     if "there" in found:
         verdict = "supported"
     elif set(found) == {"absent"}:
         verdict = "not supported"
-    words = ". ".join(effect_words(effects[name], name) for name in HEADS)
-    return HypothesisVerdict(_TRACE, verdict, f"Topic-ordered less shuffled, after DroPE. {words}.")
+    before = by_name(ordering_effects(outcomes, HEADS, position="rope"), "metric")
+    said = [
+        ". ".join(effect_words(these[name], name, q=after) for name in HEADS)
+        for these, after in ((effects, True), (before, False))
+    ]
+    return HypothesisVerdict(
+        _TRACE,
+        verdict,
+        f"Topic-ordered less shuffled, after DroPE. {said[0]}. Before it, with RoPE. {said[1]}.",
+    )
 
 
 def _judge_specialisation(
@@ -189,8 +200,10 @@ def _judge_probes(
     elif decision == "there" and everywhere:
         verdict = "supported"
     higher = np.count_nonzero(differences["value"] > 0)
+    kinds = sorted(set(differences["attention"]), reverse=True)
+    which = "for both kinds of attention" if len(kinds) > 1 else f"with {kinds[0].upper()}"
     return HypothesisVerdict(
-        _PROBES,
+        _PROBES.format(which),
         verdict,
         f"{effect_words(effect, 'probe_accuracy_mean')}. Higher in {higher} of "
         f"{len(differences)} layers and kinds of attention, by {differences['value'].min():+.1%} "
