@@ -60,6 +60,23 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert not np.array_equal(stream.rows(0), other.rows(0))
 
 
+def test_epochs_cut_short_hold_the_same_sequences_in_both_orders():
+    """Negative control: without the number of steps, the sorted half of an epoch lacks a topic."""
+    data = numbered(60)
+
+    def seen(ordering, steps):
+        stream = TokenStream(data, batch_size=6, ordering=ordering, seed=2, steps=steps)
+        return np.concatenate([stream.rows(step) for step in range(15)])  # one epoch and a half
+
+    shuffled, ordered = seen("shuffled", 15), seen("topic_ordered", 15)
+    assert sorted(shuffled) == sorted(ordered)
+    assert np.array_equal(shuffled, seen("shuffled", None))
+    assert (np.diff(data.dominant_topics[ordered[60:]]) != 0).sum() == 2
+    assert sorted(seen("topic_ordered", None)) != sorted(shuffled)
+    with pytest.raises(InputError, match="from 0 on below 15"):
+        TokenStream(data, batch_size=6, steps=15).rows(15)
+
+
 def test_topics_come_one_after_the_other_in_the_same_turn_each_epoch():
     data = numbered(60)
     stream = TokenStream(data, batch_size=60, ordering="topic_ordered", seed=2)

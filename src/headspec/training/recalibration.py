@@ -135,6 +135,7 @@ def recalibration_config(
         old,
         steps=steps,
         ordering=ordering,
+        last_epoch="cut",  # in order, this is the published way: it sees one topic
         data_seed=old.seed + _STREAM,
         optimizer=optimizer,
         warmup=warmup,

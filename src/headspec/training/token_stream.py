@@ -31,13 +31,17 @@ class TokenStream:
             study. Which topic comes first is drawn once from `seed` and stays over epochs; inside
             a topic each epoch has an order of its own.
         seed: of the orders.
+        steps: how many batches will be read, where that is known. An epoch of which only a part will
+            be read then holds, in both orderings, the same sequences: those that the shuffled
+            epoch begins with. Without it, a topic-ordered epoch that is cut short lacks whole
+            topics, and what is compared with a shuffled run is not the order alone.
 
     What the ordering means: a topic-ordered stream shows about 1 / n_topics of an epoch before
-    the dominant topic changes. The first steps are no sample of the data: a short run on them
-    (such as 1 % of the steps) sees one topic only.
+    the dominant topic changes. The first steps are no sample of the data: stopping after them
+    (such as 1 % of the steps) leaves one topic seen only.
 
     Raises:
-        InputError: for an empty split, a batch size below one or a negative seed.
+        InputError: for an empty split, a batch size below one, a negative seed or step.
 
     Example:
         >>> from headspec.training.token_data import LabelledTokens
@@ -52,6 +56,7 @@ class TokenStream:
     batch_size: int = field(kw_only=True)
     ordering: Ordering = field(default="shuffled", kw_only=True)
     seed: int = field(default=0, kw_only=True)
+    steps: int | None = field(default=None, kw_only=True)
     _orders: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,8 +84,12 @@ class TokenStream:
         Raises:
             InputError: for a negative step.
         """
-        if step < 0:
-            raise InputError(expected="a step from 0 on", got=str(step), fix="Count from 0.")
+        if not 0 <= step < (step + 1 if self.steps is None else self.steps):
+            raise InputError(
+                expected="a step from 0 on" + (f" below {self.steps}" if self.steps else ""),
+                got=str(step),
+                fix="Count from 0, and give the stream all steps that will be read.",
+            )
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, within = np.divmod(places, len(self.data))
         rows = np.empty(self.batch_size, np.int64)
@@ -106,9 +115,11 @@ class TokenStream:
         return torch.from_numpy(self.data.labels[self.rows(step)].astype(np.int64))
 
     def _order(self, epoch: int) -> Int[np.ndarray, " sequence"]:
-        """Every sequence once, as one epoch has them."""
+        """Every sequence once, as one epoch has them; of the last epoch what will be read."""
         if epoch not in self._orders:
             order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.data))
+            if self.steps is not None:
+                order = order[: max(0, self.steps * self.batch_size - epoch * len(self.data))]
             if self.ordering == "topic_ordered":
                 ranks = np.random.default_rng([self.seed, 0]).permutation(self.data.n_topics)
                 order = order[np.argsort(ranks[self.data.dominant_topics[order]], kind="stable")]

@@ -73,6 +73,9 @@ class TrainConfig:
         steps: number of updates.
         batch_size: sequences in an update, over all devices and accumulated parts.
         ordering: of the sequences: "shuffled", or "topic_ordered" (sorted by dominant topic).
+        last_epoch: what is read of an epoch that the run does not finish: "sampled": the same
+            sequences whatever the ordering; "cut": the beginning of it, which in topic-ordered data
+            lacks whole topics.
         seed: of the initial weights, and of the order of the data unless `data_seed` is given.
         data_seed: of the order of the data alone.
         accumulation: parts into which a batch is cut, for memory; the result is the same up to
@@ -113,6 +116,7 @@ class TrainConfig:
     steps: int
     batch_size: int = 64
     ordering: Ordering = "shuffled"
+    last_epoch: Literal["sampled", "cut"] = "sampled"
     seed: int = 0
     data_seed: int | None = None
     accumulation: int = 1

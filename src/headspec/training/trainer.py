@@ -175,7 +175,11 @@ def _check_data(config: TrainConfig, data: TokenData) -> None:
 def _batches(config: TrainConfig, data: TokenData) -> Any:
     seed = config.seed if config.data_seed is None else config.data_seed
     return TokenStream(
-        data, batch_size=config.batch_size, ordering=config.ordering, seed=seed
+        data,
+        batch_size=config.batch_size,
+        ordering=config.ordering,
+        seed=seed,
+        steps=config.steps if config.last_epoch == "sampled" else None,
     ).batch
 
 
