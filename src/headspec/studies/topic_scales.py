@@ -127,7 +127,7 @@ class TopicScale:
             precision=self.precision,
             optimizer=OptimizerConfig(adamw_lr=self.adamw_lr),
             validate_every=self.validate_every,
-            validation_sequences=min(self.n_measured, 256),
+            validation_sequences=256,
             checkpoints=(0, self.steps),
         )
 
