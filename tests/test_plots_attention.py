@@ -135,7 +135,7 @@ def test_the_largest_class_and_the_control_task_lie_behind(every_figure):
     assert min(map(data.index, controls)) < min(map(data.index, lines))
     assert {trace.yaxis for trace in controls} == {"y"}
     assert [trace.name for trace in the(figure, "legend")] == [
-        "share of the largest class",
+        "without activations (accuracy: largest class)",
         "control task",
     ]
 

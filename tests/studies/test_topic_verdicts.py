@@ -83,6 +83,18 @@ def test_finding_3_heads_become_alike():
     assert "0.200 with RoPE, 0.020 after" in verdicts[1].evidence
     assert "gives 0.100 and 0.010" in verdicts[1].evidence
     assert judged(spread=0.02, spread_after=0.2)[1].verdict == "not supported"
+    assert judged(spread=0.2, spread_after=0.12)[1].verdict == "not supported"  # less than half
+
+
+def test_models_that_learnt_nothing_decide_nothing():
+    frame, known = made_up(), references()
+    outcomes = run_outcomes(frame)
+    loss = outcomes.loc[outcomes["metric"] == "validation_loss", "value"].mean()
+    assert words(judge_topic_study(frame, outcomes, known)) != ["not decided"] * 4
+    known.loc[known["metric"] == "ln_vocab", "value"] = loss + 0.01
+    verdicts = judge_topic_study(frame, outcomes, known)
+    assert words(verdicts) == ["not decided"] * 4
+    assert "too little to tell" in verdicts[0].evidence
 
 
 def test_finding_4_needs_every_layer_and_attention():

@@ -83,7 +83,7 @@ def plot_factorial_effects(frame: pd.DataFrame) -> go.Figure:
         if has_null:
             figure.add_trace(_null(part).update(panels.names(i)))
         figure.add_trace(_points(part, labels, unit).update(panels.names(i)))
-    return figure.add_traces(_legend(has_null))
+    return figure.add_traces(_legend(has_null, whiskers=has(rows, "low")))
 
 
 def _effect_name(effect: str, rows: pd.DataFrame) -> str:
@@ -147,12 +147,12 @@ def _points(part: pd.DataFrame, labels: list[str], unit: str) -> go.Scatter:
     )
 
 
-def _legend(has_null: bool) -> list[go.Scatter]:
+def _legend(has_null: bool, *, whiskers: bool) -> list[go.Scatter]:
     line = {"color": VALUE, "width": 1.6}
-    entries = [
-        ({"color": VALUE, "size": 9, "line": line}, "interval excludes 0"),
-        ({"color": PAPER, "size": 9, "line": line}, "interval holds 0"),
-    ]
+    filled, hollow = ({"color": color, "size": 9, "line": line} for color in (VALUE, PAPER))
+    entries = [(filled, "interval excludes 0"), (hollow, "interval holds 0")]
+    if not whiskers:
+        entries = [(hollow, "effect without an interval")]
     if has_null:
         entries.append((swatch(NULL_BAND), "null: mean ± 2 sd"))
     return [
@@ -163,6 +163,8 @@ def _legend(has_null: bool) -> list[go.Scatter]:
 
 def _note(rows: pd.DataFrame, *, has_null: bool) -> str:
     words = "Whiskers: the intervals of the frame, over seeds."
+    if not has(rows, "low"):
+        return "One seed: effects have no intervals. Panels have axes of their own."
     n = {int(n) for n in rows["n"].dropna()} if "n" in rows.columns else set()
     if len(n) == 1:
         words = f"Whiskers: the intervals of the frame, over {n.pop()} seeds."
@@ -174,8 +176,8 @@ def _alt(rows: pd.DataFrame, quantities: list[str], effects: list[str]) -> str:
     for quantity in quantities:
         part = rows.loc[rows["metric"] == quantity].set_index("effect").reindex(effects)
         each = [
-            f"{effect.replace(':', ' by ')} {row['value']:+.3g} ({row['low']:+.3g} to "
-            f"{row['high']:+.3g})"
+            f"{effect.replace(':', ' by ')} {row['value']:+.3g} "
+            + ("" if pd.isna(row["low"]) else f"({row['low']:+.3g} to {row['high']:+.3g})")
             for effect, row in part.dropna(subset=["value"]).iterrows()
         ]
         said.append(f"{quantity_words(quantity)[0]}: {', '.join(each) or 'no value'}")

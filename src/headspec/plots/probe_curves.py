@@ -26,6 +26,7 @@ _METRICS = ("accuracy", "balanced_accuracy", "selectivity", "log_loss", "calibra
 _CONTROL = {"accuracy": "control_accuracy"}
 _FIX = "Give the frame of `fit_probes` or `probe_model`, of one kind of probe and one site."
 _LINE, _PLACE = "line", "panel"
+NULL_WORDS = "without activations (accuracy: largest class)"
 _NULL = {"color": NULL_MEAN, "width": 1.5, "dash": "dash"}
 
 
@@ -75,7 +76,7 @@ def plot_probe_curves(
         raise InputError(expected=f"metrics out of {found}", got=f"{names}", fix=_FIX)
     parts = [(metric, place) for metric in names for place in dict.fromkeys(rows[_PLACE])]
     lines = list(dict.fromkeys(rows.sort_index()[_LINE]))
-    legend = [*map(condition_name, lines), "control task", "share of the largest class"]
+    legend = [*map(condition_name, lines), "control task", NULL_WORDS]
     panels = Panels(
         titles=[_title(metric, place) for metric, place in parts],
         columns=min(2, len(parts)),
@@ -231,7 +232,7 @@ def _line(
 
 def _legend(drawn: set[str]) -> list[go.Scatter]:
     entries = [
-        ("null", "share of the largest class", _NULL),
+        ("null", NULL_WORDS, _NULL),
         ("control", "control task", {"color": MUTED, "width": 1.2, "dash": "dot"}),
     ]
     return [

@@ -64,7 +64,7 @@ def analyse_topic_study(study: TopicStudy) -> TopicAnalysis:
     """
     outcomes = run_outcomes(study.frame)
     effects = design_effects(outcomes)
-    verdicts = judge_topic_study(study.frame, outcomes)
+    verdicts = judge_topic_study(study.frame, outcomes, study.references)
     return TopicAnalysis(
         tables={
             "measurements": study.frame,

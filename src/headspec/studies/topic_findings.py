@@ -9,7 +9,7 @@ import pandas as pd
 
 from headspec.studies.factorial_result import FactorialEffects
 from headspec.studies.hypotheses import HypothesisVerdict
-from headspec.studies.topic_outcomes import middle_layer
+from headspec.studies.topic_outcomes import learnt_share, middle_layer
 from headspec.studies.topic_tables import outcome_means
 from headspec.studies.topic_verdicts import describe_design
 
@@ -74,7 +74,7 @@ def _learnt(outcomes: pd.DataFrame, references: pd.DataFrame) -> str:
     if "bayes_loss" not in known:
         return f"{said}; a uniform guess has {top:.3f}."
     least = known["bayes_loss"]
-    share = (top - losses.mean()) / (top - least)
+    share = learnt_share(outcomes, references)
     return (
         f"{said}; a uniform guess has {top:.3f}, a reader who knows the languages {least:.3f}: "
         f"{share:.0%} of what can be learnt."

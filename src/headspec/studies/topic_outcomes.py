@@ -61,6 +61,24 @@ def middle_layer(frame: pd.DataFrame) -> int:
     return (int(np.nanmax(frame["layer"].to_numpy(float, na_value=np.nan))) + 1) // 2
 
 
+def learnt_share(outcomes: pd.DataFrame, references: pd.DataFrame) -> float:
+    """How far the losses of models with RoPE went from a uniform guess (0) to the ideal reader (1).
+
+    Args:
+        outcomes: `run_outcomes(frame)`.
+        references: rows of `reference_rows`.
+
+    Returns:
+        The share, a mean over runs; nan where the ideal reader is unknown, as for text.
+    """
+    known = references.set_index("metric")["value"].astype(float).to_dict()
+    if "bayes_loss" not in known:
+        return float("nan")
+    chosen = (outcomes["position"] == "rope") & (outcomes["metric"] == "validation_loss")
+    loss = float(outcomes.loc[chosen, "value"].mean())
+    return (known["ln_vocab"] - loss) / (known["ln_vocab"] - known["bayes_loss"])
+
+
 def _runs(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return [run for _, run in frame.groupby(["condition", "seed"], sort=False)]
 

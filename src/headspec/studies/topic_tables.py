@@ -9,6 +9,7 @@ import pandas as pd
 
 from headspec.results import tidy
 from headspec.studies.topic_measures import mean_interval
+from headspec.studies.topic_outcomes import middle_layer
 
 _HEADS = ("within_topic_mass", "entropy")
 
@@ -72,13 +73,14 @@ def baseline_table(frame: pd.DataFrame, references: pd.DataFrame) -> pd.DataFram
     def of(metric: str, column: str) -> float:
         return float(frame.loc[frame["metric"] == metric, column].astype(float).mean())
 
-    control = of("control_accuracy", "value")
+    middle = frame["layer"] == middle_layer(frame)
+    control = frame.loc[middle & (frame["metric"] == "control_accuracy"), "value"].mean()
     rows = [
         ("uniform causal attention", *(of(m, "null_mean") for m in _HEADS), np.nan, np.nan),
         ("attention to the last 32 tokens", *(of(m, "window_baseline") for m in _HEADS)),
         ("attention to the first token", *(of(m, "first_baseline") for m in _HEADS)),
         ("largest topic", np.nan, np.nan, np.nan, of("accuracy", "null_mean")),
-        ("probe of the control task, mean over layers", np.nan, np.nan, np.nan, control),
+        ("probe of the control task, middle layer", np.nan, np.nan, np.nan, control),
         ("uniform guess, ln V", np.nan, np.nan, known["ln_vocab"]),
         ("ideal reader of single tokens", np.nan, np.nan, known.get("unigram_loss"),
          known.get("unigram_topic_accuracy")),
@@ -145,7 +147,9 @@ def circuit_table(frame: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
         rows = frame.loc[frame["metric"] == f"{feature}.silhouette"]
         clear = rows.assign(clear=rows["p"].astype(float) < 0.05).groupby("condition")["clear"]
         words = {str(name): f"{int(each.sum())} of {len(each)}" for name, each in clear}
-        table[f"{feature.upper()} clusters, p < .05"] = [words[n] for n in table["condition"]]
+        table[f"{feature.upper()} clusters, p < .05"] = [
+            words.get(n, "") for n in table["condition"]
+        ]
     return table
 
 

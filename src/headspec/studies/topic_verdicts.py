@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,12 @@ import pandas as pd
 
 from headspec.studies.hypotheses import HypothesisVerdict, Verdict
 from headspec.studies.topic_conditions import varied_factors
-from headspec.studies.topic_outcomes import design_effects, middle_layer, ordering_effects
+from headspec.studies.topic_outcomes import (
+    design_effects,
+    learnt_share,
+    middle_layer,
+    ordering_effects,
+)
 from headspec.studies.topic_tables import probe_differences
 
 Decision = Literal["there", "absent", "open"]
@@ -32,20 +38,21 @@ HEADS = ("within_topic_mass", "topic_excess", "entropy")
 FAMILY = (*HEADS, "probe_accuracy_mean")
 """The outcomes whose differences after DroPE are corrected together."""
 
-RULES = """The rules were stated before any result was seen. What decides is topic-ordered less
+LEAST_LEARNT = 0.1
+"""Below this share of what can be learnt, no verdict is given."""
+
+RULES = """The rules were fixed before the results of the larger scales were seen. What decides is topic-ordered less
 shuffled training, measured after DroPE, averaged over the kinds of attention: one number a seed.
 An effect is absent if its whole 95 % interval over seeds lies within a margin (.05 nats of
 entropy, one point of attention or accuracy), there if it does not and q (p corrected by Holm's
 method for four outcomes) is at most .05, and open otherwise. A trace is supported if one of the
-three outcomes of attention is there, and not supported if all three are absent."""
+three outcomes of attention is there, and not supported if all three are absent. Nothing is
+decided by models that learnt less than a tenth of what can be learnt."""
 """What the page says of them."""
-_TRACE = (
-    "Topic-ordered training leaves a durable trace in the attention heads, which is still there "
-    "after DroPE."
-)
+_TRACE = "Topic-ordered training leaves a trace in the attention heads that is there after DroPE."
 _SPECIALISED = (
     "Finding 3: head specialisation is real but positional: heads differ in within-topic attention "
-    "with RoPE and become alike after DroPE."
+    "with RoPE and become alike after DroPE (half as far apart, or less)."
 )
 _PROBES = (
     "Finding 4: after DroPE the topic is better read by probes where training was topic-ordered, "
@@ -64,7 +71,11 @@ _NAMES = {
 
 
 def judge_topic_study(
-    frame: pd.DataFrame, outcomes: pd.DataFrame, *, alpha: float = 0.05
+    frame: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    references: pd.DataFrame | None = None,
+    *,
+    alpha: float = 0.05,
 ) -> tuple[HypothesisVerdict, ...]:
     """Judge the study's hypothesis and its key findings 3, 4 and 5.
 
@@ -80,13 +91,15 @@ def judge_topic_study(
     | claim | supported | not supported | not decided |
     |---|---|---|---|
     | trace in the heads | one of the three attention outcomes is there | all three absent | else |
-    | 3 | spread over heads falls with DroPE: there | absent, or there and rising | else |
+    | 3 | spread over heads at least halves with DroPE: there | absent, or it falls less | else |
     | 4 | probe effect there, positive, in each layer and attention | absent, or negative | else |
     | 5 | effect on within-topic attention absent | there | else |
 
     Args:
         frame: rows of `measure_topic_model`, with the columns of conditions.
         outcomes: `run_outcomes(frame)`.
+        references: rows of `reference_rows`, if known: where the models with RoPE learnt less than
+            `LEAST_LEARNT` of what can be learnt, every verdict is "not decided".
         alpha: largest probability of a false effect among the four.
 
     Returns:
@@ -99,11 +112,18 @@ def judge_topic_study(
     decided: dict[str, Decision] = {
         name: decide(effects[name], name, alpha=alpha) for name in FAMILY
     }
-    return (
+    verdicts = (
         _judge_trace(outcomes, effects, decided),
         _judge_specialisation(frame, outcomes, alpha),
         _judge_probes(frame, effects, decided["probe_accuracy_mean"]),
         _judge_within(effects, decided["within_topic_mass"]),
+    )
+    learnt = np.nan if references is None else learnt_share(outcomes, references)
+    if not learnt < LEAST_LEARNT:
+        return verdicts
+    why = f"The models learnt {learnt:.0%} of what can be learnt, too little to tell. "
+    return tuple(
+        replace(each, verdict="not decided", evidence=why + each.evidence) for each in verdicts
     )
 
 
@@ -141,6 +161,11 @@ def _judge_trace(
     elif set(found) == {"absent"}:
         verdict = "not supported"
     before = by_name(ordering_effects(outcomes, HEADS, position="rope"), "metric")
+    towards = {
+        "there": "towards topics" if effects["topic_excess"]["value"] > 0 else "away from topics",
+        "absent": "neither towards topics nor away from them",
+        "open": "in a direction that is open",
+    }[decided["topic_excess"]]
     said = [
         ". ".join(effect_words(these[name], name, q=after) for name in HEADS)
         for these, after in ((effects, True), (before, False))
@@ -148,7 +173,8 @@ def _judge_trace(
     return HypothesisVerdict(
         _TRACE,
         verdict,
-        f"Topic-ordered less shuffled, after DroPE. {said[0]}. Before it, with RoPE. {said[1]}.",
+        f"Topic-ordered less shuffled, after DroPE. {said[0]}: attention is drawn {towards}. "
+        f"Before it, with RoPE. {said[1]}.",
     )
 
 
@@ -158,11 +184,11 @@ def _judge_specialisation(
     found = by_name(design_effects(outcomes, ("head_spread",)).to_frame(), "effect")["position"]
     effect = {**found, "q": found["p"]}  # one effect is asked about
     decision = decide(effect, "head_spread", alpha=alpha)
-    falls = effect["value"] < 0
+    spread, reach = (_by_position(outcomes, name) for name in ("head_spread", "reach_spread"))
+    halves = spread[1] <= spread[0] / 2
     verdict: Verdict = "not decided"
     if decision != "open":
-        verdict = "supported" if decision == "there" and falls else "not supported"
-    spread, reach = (_by_position(outcomes, name) for name in ("head_spread", "reach_spread"))
+        verdict = "supported" if decision == "there" and halves else "not supported"
     excess = _by_position(outcomes, "topic_excess")
     layer = min(1, middle_layer(frame))
     with_rope = (

@@ -31,8 +31,8 @@ class TokenStream:
             study. Which topic comes first is drawn once from `seed` and stays over epochs; inside
             a topic each epoch has an order of its own.
         seed: of the orders.
-        steps: how many batches will be read, where that is known. An epoch of which only a part will
-            be read then holds, in both orderings, the same sequences: those that the shuffled
+        steps: how many batches will be read, where that is known. An epoch of which only a part
+            will be read then holds, in both orderings, the same sequences: those that the shuffled
             epoch begins with. Without it, a topic-ordered epoch that is cut short lacks whole
             topics, and what is compared with a shuffled run is not the order alone.
 
