@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from plot_checks import check_figure, the
-from synthetic_topics import (
+from synthetic_topic_figures import (
     CEILING,
     CONDITIONS,
     HEADS,

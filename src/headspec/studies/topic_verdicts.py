@@ -41,13 +41,14 @@ FAMILY = (*HEADS, "probe_accuracy_mean")
 LEAST_LEARNT = 0.1
 """Below this share of what can be learnt, no verdict is given."""
 
-RULES = """The rules were fixed before the results of the larger scales were seen. What decides is topic-ordered less
-shuffled training, measured after DroPE, averaged over the kinds of attention: one number a seed.
-An effect is absent if its whole 95 % interval over seeds lies within a margin (.05 nats of
-entropy, one point of attention or accuracy), there if it does not and q (p corrected by Holm's
-method for four outcomes) is at most .05, and open otherwise. A trace is supported if one of the
-three outcomes of attention is there, and not supported if all three are absent. Nothing is
-decided by models that learnt less than a tenth of what can be learnt."""
+RULES = """The rules were fixed before the results of the larger scales were seen. What decides
+is topic-ordered less shuffled training, measured after DroPE, averaged over the kinds of
+attention: one number a seed. An effect is absent if its whole 95 % interval over seeds lies
+within a margin (.05 nats of entropy, one point of attention or accuracy), there if it does not
+and q (p corrected by Holm's method for four outcomes) is at most .05, and open otherwise. A
+trace is supported if one of the three outcomes of attention is there, and not supported if all
+three are absent. Nothing is decided by models that learnt less than a tenth of what can be
+learnt."""
 """What the page says of them."""
 _TRACE = "Topic-ordered training leaves a trace in the attention heads that is there after DroPE."
 _SPECIALISED = (
