@@ -44,6 +44,7 @@ def main(
     recalibration_steps: Annotated[int, typer.Option(help="Updates after DroPE.")] = 0,
     recalibration: Annotated[str, typer.Option(help="shuffled; published: topic_ordered.")] = "",
     boost: Annotated[str, typer.Option(help="own or rotated; see MicroLanguages.")] = "",
+    sequences: Annotated[int, typer.Option(help="Validation sequences measured.")] = 0,
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "",
     device: Annotated[str, typer.Option(help="CUDA where there is one.")] = "",
     threads: Annotated[int, typer.Option(help="Of torch; 0: one for each core.")] = 0,
@@ -62,6 +63,7 @@ def main(
         recalibration_steps=recalibration_steps,
         recalibration_ordering=recalibration,
         boost=boost,
+        n_measured=sequences,
     )
     folder = out / scale
     study = run_topic_study(

@@ -11,7 +11,20 @@ import headspec as hs
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "topic_ordering.py"
-FLAGS = ("--steps", "3", "--batch-size", "4", "--attention", "mha", "--seeds", "0,1")
+FLAGS = [
+    "--steps",
+    "3",
+    "--batch-size",
+    "4",
+    "--sequences",
+    "12",
+    "--attention",
+    "mha",
+    "--seeds",
+    "0,1",
+    "--jobs",
+    "2",
+]
 
 
 def run(*arguments):

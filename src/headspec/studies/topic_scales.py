@@ -72,6 +72,7 @@ class TopicScale:
         recalibration_steps: int = 0,
         recalibration_ordering: str = "",
         boost: str = "",
+        n_measured: int = 0,
     ) -> TopicScale:
         """The scale with other settings; 0 and nothing keep its own."""
         recalibration = recalibration_ordering or self.recalibration_ordering
@@ -85,6 +86,8 @@ class TopicScale:
             attentions=tuple(attention) or self.attentions,
             precision=precision or self.precision,
             recalibration_ordering=recalibration,
+            n_measured=n_measured or self.n_measured,
+            n_published=min(self.n_published, n_measured or self.n_measured),
         )
         if boost and changed.languages is not None:
             changed = replace(changed, languages=replace(changed.languages, boost=boost))
