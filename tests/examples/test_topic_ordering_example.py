@@ -11,20 +11,8 @@ import headspec as hs
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "topic_ordering.py"
-FLAGS = [
-    "--steps",
-    "3",
-    "--batch-size",
-    "4",
-    "--sequences",
-    "12",
-    "--attention",
-    "mha",
-    "--seeds",
-    "0,1",
-    "--jobs",
-    "2",
-]
+FLAGS = ("--steps", "3", "--batch-size", "4", "--sequences", "12")
+FLAGS += ("--attention", "mha", "--seeds", "0,1", "--jobs", "2")
 
 
 def run(*arguments):
