@@ -137,7 +137,7 @@ def _segments(
 
 def _title(name: str, later: float) -> str:
     words = condition_name(name)
-    return words if later <= _LATER else f"{words}<br>not causal: {later:.0%} ahead"
+    return words if later <= _LATER else f"{words}, not causal: {later:.0%} ahead"
 
 
 def _said_of(segments: list[tuple[str, int, int]]) -> str:
