@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -34,6 +32,7 @@ def build_model(
     import transformers
 
     from headspec.lens.models import wrap_model
+    from headspec.lens.pretrained import without_bars
 
     config = transformers.AutoConfig.from_pretrained(
         source.config_folder(step), local_files_only=True
@@ -42,7 +41,7 @@ def build_model(
     model_class = named or transformers.AutoModelForCausalLM
     with readers.explained(source.label(step)):
         folder = source.model_folder(step)
-    with readers.explained(source.label(step)), _without_bar():
+    with readers.explained(source.label(step)), without_bars():
         loaded: Any = model_class.from_pretrained(
             folder,
             config=config,
@@ -61,19 +60,3 @@ def build_model(
             "suite.verify().",
         )
     return wrap_model(model.eval(), tokenizer, name=source.name, step=step, **kwargs)
-
-
-@contextmanager
-def _without_bar() -> Iterator[None]:
-    """No bar of transformers' for each checkpoint: a sweep shows one of its own.
-
-    Set by hand, since `disable_progress_bar` also changes the Hub's setting.
-    """
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    setattr(logging, "_tqdm_active", False)  # noqa: B010
-    try:
-        yield
-    finally:
-        setattr(logging, "_tqdm_active", shown)  # noqa: B010

@@ -28,7 +28,7 @@ def capture(
         model: a hooked model of either class.
         tokens: token ids.
         sites: pairs of a layer and a site: `"z" "q" "k" "v" "pattern"` of the attention,
-            `"attn_out" "mlp_out" "resid_pre"` of the block.
+            `"attn_out" "mlp_out" "resid_pre" "resid_post"` of the block.
         attention_mask: 1 for tokens, 0 for padding.
         batch_size: rows per forward pass; None: all at once.
 

@@ -14,7 +14,7 @@ from headspec.errors import InputError
 HookFunction: TypeAlias = Callable[[Tensor], Tensor | None]
 """Takes an activation; gives what replaces it, or None to leave it."""
 
-_INSIDE = {"mlp_out": "hook_mlp_out", "resid_pre": "hook_resid_pre", "attn_out": "hook_attn_out"}
+_OF_BLOCK = ("mlp_out", "resid_pre", "resid_post", "attn_out")
 
 
 def check_hooked(model: Any) -> None:
@@ -38,7 +38,7 @@ def hook_name(layer: int, site: str) -> str:
         >>> hook_name(3, "z"), hook_name(3, "mlp_out")
         ('blocks.3.attn.hook_z', 'blocks.3.hook_mlp_out')
     """
-    return f"blocks.{layer}." + _INSIDE.get(site, f"attn.hook_{site}")
+    return f"blocks.{layer}." + ("" if site in _OF_BLOCK else "attn.") + f"hook_{site}"
 
 
 def heads_of_site(cfg: Any, site: str) -> int:

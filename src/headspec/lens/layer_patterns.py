@@ -14,7 +14,7 @@ from headspec.errors import InputError
 from headspec.lens.block_parts import UnsupportedBlocks
 from headspec.lens.blocks import Blocks
 from headspec.lens.hooks import evaluating, hook_name, run_to_layer
-from headspec.lens.observe_sources import open_checked
+from headspec.lens.observe_sources import open_checked, walk_layers
 
 TakePattern: TypeAlias = Callable[[int, Tensor], None]
 """Is given each layer's pattern `batch head q_pos k_pos`, in order, and keeps nothing of it."""
@@ -42,36 +42,28 @@ def pattern_runner(
     return partial(_run_layers, model, blocks)
 
 
-@torch.no_grad()
 def _run_layers(
     model: Any, blocks: Blocks, tokens: Int[Tensor, "batch pos"], take: TakePattern
 ) -> None:
     """Patterns in float32 or float64, from queries and keys in the model's dtype."""
-    with evaluating(model):
-        resid = model(tokens, return_type=None, stop_at_layer=0)
-    positions = torch.arange(tokens.shape[1], device=resid.device)
-    hidden = torch.ones(len(positions), len(positions), device=resid.device).triu(1).bool()
-    for layer in range(blocks.n_layers):
-        q, k, v = (
-            _widened(blocks.position(layer, x, positions, role), blocks.n_heads)
-            for x, role in zip(blocks.project(layer, resid), "qkv", strict=True)
-        )
+    hidden = torch.ones(tokens.shape[1], tokens.shape[1], device=tokens.device).triu(1).bool()
+
+    def attend(layer: int, *placed: Tensor) -> Tensor:
+        q, k, v = (_widened(x, blocks.n_heads) for x in placed)
         scores = (q * blocks.scores_scale(layer)) @ k.mT
         pattern = scores.masked_fill_(hidden, -torch.inf).softmax(-1)
         take(layer, pattern)
-        if layer + 1 == blocks.n_layers:
-            return
-        attn_out = blocks.write(layer, (pattern @ v).to(resid.dtype).transpose(1, 2))
-        before = resid if blocks.is_parallel(layer) else resid + attn_out
-        resid = resid + attn_out + blocks.mlp(layer, before)
+        return pattern @ v
+
+    walk_layers(model, blocks, tokens, attend)
 
 
 def _widened(
-    x: Float[Tensor, "batch pos kv_head d_head"], n_heads: int
+    x: Float[Tensor, "batch kv_head pos d_head"], n_heads: int
 ) -> Float[Tensor, "batch head pos d_head"]:
     """One query, key or value a query head, in float32 at least."""
     wide = x if x.dtype == torch.float64 else x.float()
-    return wide.transpose(1, 2).repeat_interleave(n_heads // x.shape[2], 1)
+    return wide.repeat_interleave(n_heads // x.shape[1], 1)
 
 
 @torch.no_grad()

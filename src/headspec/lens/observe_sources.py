@@ -21,6 +21,9 @@ from headspec.lens.hooks import evaluating, has_caller_hooks, hook_name, run_to_
 Take = Callable[[int, AttendedQueries], None]
 """Is given each layer's figures, in order."""
 
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""What attention of a layer does with its queries, keys and values; see `walk_layers`."""
+
 Columns = Float[Tensor, "batch pos topic"] | None
 
 _WIDTH = 2048  # positions of one pass through embeddings and MLPs
@@ -64,20 +67,40 @@ def run_blocks(
         columns: `topics` of `attend_in_blocks`.
         take: is given the figures of each layer.
     """
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        figures = attend_in_blocks(q, k, v, scale=blocks.scores_scale(layer), topics=columns)
+        take(layer, figures)
+        return figures.z
+
+    walk_layers(model, blocks, tokens, attend)
+
+
+@torch.no_grad()
+def walk_layers(
+    model: Any, blocks: Blocks, tokens: Int[Tensor, "batch pos"], attend: Attend
+) -> None:
+    """Run a hooked model layer by layer with attention of one's own; nothing is kept.
+
+    Args:
+        model, blocks, tokens: as in `run_blocks`.
+        attend: is given the layer and its queries, keys and values `batch head pos d_head`, placed,
+            keys and values with the model's key-value heads; gives `z`, `batch head pos d_head`.
+    """
     resid = _embedded(model, tokens)
     positions = torch.arange(tokens.shape[1], device=resid.device)
     for layer in range(blocks.n_layers):
-        q, k, v = (
-            blocks.position(layer, x, positions, role).transpose(1, 2)
-            for x, role in zip(blocks.project(layer, resid), "qkv", strict=True)
+        z = attend(
+            layer,
+            *(
+                blocks.position(layer, x, positions, role).transpose(1, 2)
+                for x, role in zip(blocks.project(layer, resid), "qkv", strict=True)
+            ),
         )
-        scale = blocks.scores_scale(layer)
-        figures = attend_in_blocks(q, k, v, scale=scale, topics=columns)
-        take(layer, figures)
         if layer + 1 == blocks.n_layers:
             return
-        attn_out = blocks.write(layer, figures.z.transpose(1, 2))
-        del q, k, v, figures
+        attn_out = blocks.write(layer, z.to(resid.dtype).transpose(1, 2))
+        del z
         before = resid if blocks.is_parallel(layer) else resid + attn_out
         mlp_out = [blocks.mlp(layer, part) for part in before.split(_WIDTH, 1)]
         resid = resid + attn_out + torch.cat(mlp_out, 1)

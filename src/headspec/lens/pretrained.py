@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +151,19 @@ def _explain(error: Exception, name: str, *, step: int | None, local: bool) -> E
         got=first,
         fix="Check the name and the network, or give the path of a local folder.",
     )
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """None of transformers' own bars: sweeps and trainings show one of theirs.
+
+    Set by hand, since `disable_progress_bar` also changes the Hub's setting.
+    """
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    setattr(logging, "_tqdm_active", False)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(logging, "_tqdm_active", shown)  # noqa: B010

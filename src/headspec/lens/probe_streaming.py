@@ -15,8 +15,9 @@ from headspec.activations.probe_kinds import ProbeKind
 from headspec.activations.probe_result import Probes, collect_probes
 from headspec.activations.probes import L2_GRID
 from headspec.errors import InputError, check_choice
-from headspec.lens.hooks import run_to_layer
+from headspec.lens.hooks import hook_name, run_to_layer
 from headspec.lens.processing import origin_of
+from headspec.lens.token_ids import whole_numbers
 
 ProbeSite = Literal["resid_post", "resid_pre", "attn_out", "mlp_out", "z"]
 
@@ -76,8 +77,8 @@ def probe_model(
     check_choice("site", site, get_args(ProbeSite))
     check_choice("kind", kind, get_args(ProbeKind))
     numbers = _check_layers(layers, site, model.cfg.n_layers)
-    ids, classes = _as_numpy(tokens), _as_numpy(labels)
-    types = ids if token_types is None else _as_numpy(token_types)
+    ids, classes = whole_numbers(tokens).numpy(), whole_numbers(labels).numpy()
+    types = ids if token_types is None else whole_numbers(token_types).numpy()
     if not ids.shape == classes.shape == types.shape:
         raise InputError(
             expected=f"a label (and type) for every token, shape {list(ids.shape)}",
@@ -188,15 +189,12 @@ def _collect(
 
             return hook
 
-        functions = {_hook_of(layer, site): store(layer) for layer in at_once}
+        functions = {
+            hook_name(0, "resid_pre") if layer < 0 else hook_name(layer, site): store(layer)
+            for layer in at_once
+        }
         run_to_layer(model, batch, functions, layer=max(0, *at_once) + 1)
     return {layer: kept[layer] for layer in at_once}
-
-
-def _hook_of(layer: int, site: str) -> str:
-    if layer < 0:
-        return "blocks.0.hook_resid_pre"
-    return f"blocks.{layer}." + ("attn.hook_z" if site == "z" else f"hook_{site}")
 
 
 def _check_layers(layers: Iterable[int] | None, site: str, n_layers: int) -> tuple[int, ...]:
@@ -209,8 +207,3 @@ def _check_layers(layers: Iterable[int] | None, site: str, n_layers: int) -> tup
             fix="Layers are counted from 0; with site='resid_post', -1 is the embeddings.",
         )
     return numbers
-
-
-def _as_numpy(values: Any) -> np.ndarray:
-    array = values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
-    return array.astype(np.int64)

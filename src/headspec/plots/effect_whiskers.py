@@ -7,8 +7,9 @@ import plotly.graph_objects as go
 
 from headspec.interventions.effects import HeadEffects
 from headspec.plots.effect_words import EffectNumbers, said_of
-from headspec.plots.palette import AXIS, PAPER, VALUE
+from headspec.plots.palette import AXIS
 from headspec.plots.panels import Panels
+from headspec.plots.row_panels import interval_points
 
 LONGEST = 34
 """Characters of a row's name that fit beside the panel; the whole name is in the hover text."""
@@ -49,33 +50,14 @@ def plot_effect_whiskers(
         note=f"{numbers.note}{cut} Whiskers: {numbers.level:.0%} intervals over examples.",
     )
     values, low, high = (each[shown] for each in (numbers.values, numbers.low, numbers.high))
-    clear = (low > 0) | (high < 0)
     figure.add_trace(
-        go.Scatter(
-            x=values,
-            y=list(range(len(shown))),
-            customdata=np.stack([low, high], axis=-1),
+        interval_points(
+            values,
+            low,
+            high,
             text=[given[row] for row in shown],
-            mode="markers",
-            marker={
-                "color": [VALUE if each else PAPER for each in clear],
-                "size": 9,
-                "line": {"color": VALUE, "width": 1.6},
-            },
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": np.nan_to_num(high - values),
-                "arrayminus": np.nan_to_num(values - low),
-                "color": VALUE,
-                "thickness": 1.6,
-                "width": 4,
-            },
             hovertemplate="%{text}<br>%{x:+.3g}" + f" {numbers.unit}<br>interval "
             "%{customdata[0]:.3g} to %{customdata[1]:.3g}<extra></extra>",
-            showlegend=False,
-            name="effect",
-            meta="effect",
         )
     )
     figure.add_vline(x=0, line={"color": AXIS, "width": 1.5}, layer="below")

@@ -10,7 +10,13 @@ from headspec.errors import InputError
 from headspec.plots.conditions import checked_rows, condition_name, has, quantity_words, single_rows
 from headspec.plots.palette import AXIS, NULL_BAND, PAPER, VALUE
 from headspec.plots.panels import Panels
-from headspec.plots.row_panels import label_width, mark_level, name_axis, name_rows
+from headspec.plots.row_panels import (
+    interval_points,
+    label_width,
+    mark_level,
+    name_axis,
+    name_rows,
+)
 from headspec.plots.window import swatch
 
 _FIX = "Give the frame of `factorial_effects(...)`, one row for each quantity and effect."
@@ -113,37 +119,18 @@ def _null(part: pd.DataFrame) -> go.Scatter:
 
 def _points(part: pd.DataFrame, labels: list[str], unit: str) -> go.Scatter:
     value, low, high = (part[name].to_numpy(float) for name in ("value", "low", "high"))
-    clear = (low > 0) | (high < 0)
     p = {name: part[name].to_numpy(float) for name in ("p", "q") if has(part, name)}
     text = [
         label + "".join(f"<br>{name} = {each[i]:.3g}" for name, each in p.items())
         for i, label in enumerate(labels)
     ]
-    return go.Scatter(
-        x=value,
-        y=list(range(len(part))),
-        customdata=np.stack([low, high], axis=-1),
+    return interval_points(
+        value,
+        low,
+        high,
         text=text,
-        mode="markers",
-        marker={
-            "color": [VALUE if each else PAPER for each in clear],
-            "size": 9,
-            "line": {"color": VALUE, "width": 1.6},
-        },
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": np.nan_to_num(high - value),
-            "arrayminus": np.nan_to_num(value - low),
-            "color": VALUE,
-            "thickness": 1.6,
-            "width": 4,
-        },
         hovertemplate=f"%{{text}}<br>%{{x:+.3g}} {unit} (%{{customdata[0]:+.3g}} to "
         "%{customdata[1]:+.3g})<extra></extra>",
-        name="effect",
-        meta="effect",
-        showlegend=False,
     )
 
 

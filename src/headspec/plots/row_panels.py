@@ -1,4 +1,4 @@
-"""Panels whose rows have names: the names stand beside the first column only."""
+"""Panels whose rows have names: the names stand beside the first column only; points on them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
-from headspec.plots.palette import AXIS, INK
+from headspec.plots.palette import AXIS, INK, PAPER, VALUE
 from headspec.plots.panels import Panels
 
 _LONGEST = 18
@@ -70,6 +71,43 @@ def name_axis(figure: go.Figure, panels: Panels, text: str, *, index: int) -> No
     key = panels.axis("x", index)
     figure.update_layout({key: {"title": {"text": text}}})
     _narrow(figure)[key]["title"] = {"text": text}
+
+
+def interval_points(
+    value: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    text: Sequence[str],
+    hovertemplate: str,
+) -> go.Scatter:
+    """One point a row with its interval, filled where that excludes 0; `customdata`: its ends."""
+    clear = (low > 0) | (high < 0)
+    return go.Scatter(
+        x=value,
+        y=list(range(len(value))),
+        customdata=np.stack([low, high], axis=-1),
+        text=list(text),
+        mode="markers",
+        marker={
+            "color": [VALUE if each else PAPER for each in clear],
+            "size": 9,
+            "line": {"color": VALUE, "width": 1.6},
+        },
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": np.nan_to_num(high - value),
+            "arrayminus": np.nan_to_num(value - low),
+            "color": VALUE,
+            "thickness": 1.6,
+            "width": 4,
+        },
+        hovertemplate=hovertemplate,
+        name="effect",
+        meta="effect",
+        showlegend=False,
+    )
 
 
 def _narrow(figure: go.Figure) -> Any:

@@ -12,7 +12,8 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from headspec.errors import InputError
-from headspec.lens.hooks import hooked
+from headspec.lens.capture import capture
+from headspec.lens.hooks import hook_name, hooked
 from headspec.results import tidy
 
 _TEST_SHARE = 0.2
@@ -180,7 +181,7 @@ def unmasked_patterns(
 
     n_sequences, n_pos = tokens.shape
     nothing = next(model.parameters()).new_zeros(n_sequences, 1, n_pos, n_pos)
-    functions = {f"blocks.{i}.attn.hook_pattern": keep(i) for i in range(model.cfg.n_layers)}
+    functions = {hook_name(i, "pattern"): keep(i) for i in range(model.cfg.n_layers)}
     with torch.no_grad(), hooked(model, functions):
         model.original_model(tokens, attention_mask=nothing, use_cache=False)
     return [kept[layer] for layer in range(model.cfg.n_layers)]
@@ -205,19 +206,9 @@ def _unmasked_attention(
 
 def _streams(model: Any, tokens: Tensor, batch_size: int) -> list[np.ndarray]:
     """The residual stream after every layer, `token d_model`, with the mask in its place."""
-    parts: list[list[Tensor]] = [[] for _ in range(model.cfg.n_layers)]
-
-    def keep(layer: int):
-        def store(stream: Tensor) -> None:
-            parts[layer].append(stream.detach().float().cpu())
-
-        return store
-
-    functions = {f"blocks.{i}.hook_resid_post": keep(i) for i in range(model.cfg.n_layers)}
-    with torch.no_grad(), hooked(model, functions):
-        for start in range(0, len(tokens), batch_size):
-            model(tokens[start : start + batch_size])
-    return [torch.cat(each).flatten(0, 1).numpy() for each in parts]
+    sites = [(layer, "resid_post") for layer in range(model.cfg.n_layers)]
+    found = capture(model, tokens, sites, batch_size=batch_size)
+    return [found[site].float().cpu().flatten(0, 1).numpy() for site in sites]
 
 
 def _split_accuracy(stream: np.ndarray, labels: Tensor, seed: int, *, by_sequence: bool) -> float:

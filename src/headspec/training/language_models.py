@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from headspec.errors import InputError
-from headspec.lens.pretrained import load_pretrained
+from headspec.lens.pretrained import load_pretrained, without_bars
 from headspec.lens.rope import drop_rope
 from headspec.training.mini_qwen import build_mini_qwen, mini_qwen_settings
 from headspec.training.processes import Processes
@@ -109,16 +107,3 @@ def validation_loss(
             total += torch.tensor([loss.double().item() * len(mine), len(mine)])
     shared = processes.mean(total.to(processes.device))
     return float(shared[0] / shared[1])
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """None of transformers' own bars, whose setting comes back."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    setattr(logging, "_tqdm_active", False)  # noqa: B010
-    try:
-        yield
-    finally:
-        setattr(logging, "_tqdm_active", shown)  # noqa: B010
