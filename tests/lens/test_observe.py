@@ -12,6 +12,7 @@ import torch
 from zoo import CAUSAL, random_tokens, tiny_model, tiny_tokenizer
 
 import headspec as hs
+from headspec.activations.attention_totals import AttentionTotals
 from headspec.lens import observe_sources
 from headspec.lens.hooks import run_logits
 
@@ -198,8 +199,12 @@ def test_blocks_that_give_something_else_are_not_used(monkeypatch):
     assert "something else than the model" in found.reason
 
 
+def _fail(*_: Any, **__: Any) -> None:
+    raise RuntimeError("on purpose")
+
+
 @pytest.mark.parametrize("kind", ["hooked", "module"])
-def test_the_model_stays_as_it_was(kind):
+def test_the_model_stays_as_it_was(kind, monkeypatch):
     hf_model = tiny_model("qwen3")
     model: Any = hf_model if kind == "module" else hs.wrap_model(hf_model, tiny_tokenizer())
     weights = {name: value.clone() for name, value in model.state_dict().items()}
@@ -221,8 +226,10 @@ def test_the_model_stays_as_it_was(kind):
         assert torch.equal(run(), before)
     for name, value in model.state_dict().items():
         assert torch.equal(value, weights[name])
-    with pytest.raises((RuntimeError, IndexError)):  # tokens outside the vocabulary
-        hs.attention_statistics(model, torch.full((1, 4), 10**6), method="blockwise")
+    with monkeypatch.context() as broken:
+        broken.setattr(AttentionTotals, "add", _fail)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            hs.attention_statistics(model, TOKENS)
     with torch.no_grad():
         assert torch.equal(run(), before)
 
@@ -288,6 +295,23 @@ def test_without_labels_and_with_one_sequence(tmp_path):
 def test_errors(options, message):
     with pytest.raises(hs.InputError, match=message):
         hs.attention_statistics(wrapped("gpt2"), TOKENS, **options)
+
+
+@pytest.mark.parametrize("beyond", [-1, 10**6])
+def test_tokens_of_another_vocabulary(beyond):
+    tokens = TOKENS.clone()
+    tokens[1, 2] = beyond
+    model = wrapped("gpt2")
+    calls = {
+        "statistics": lambda: hs.attention_statistics(model, tokens),
+        "unhooked": lambda: hs.attention_statistics(tiny_model("gpt2"), tokens),
+        "scores": lambda: hs.head_scores(model, tokens=tokens),
+        "operator": lambda: hs.linear_operator(model, tokens),
+        "probes": lambda: hs.probe_model(model, tokens, LABELS),
+    }
+    for call in calls.values():
+        with pytest.raises(hs.InputError, match="the model's vocabulary"):
+            call()
 
 
 def test_what_is_no_batch_of_tokens_or_no_model(monkeypatch):

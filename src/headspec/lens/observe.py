@@ -26,7 +26,7 @@ from headspec.lens.observe_sources import (
     run_patterns,
 )
 from headspec.lens.processing import Origin, origin_of
-from headspec.lens.token_ids import whole_numbers
+from headspec.lens.token_ids import check_vocabulary, whole_numbers
 
 Method = Literal["auto", "patterns", "blockwise"]
 _TOKENS = 8192  # of one batch, unless one sequence has more
@@ -90,8 +90,8 @@ def attention_statistics(
     between sequences: with labels that are alike in all of them, exchanging changes nothing.
 
     Raises:
-        InputError: shapes that differ, padding on the left, a model that `method="blockwise"`
-            cannot run, attention that is not causal.
+        InputError: shapes that differ, tokens of another vocabulary, padding on the left, a model
+            that `method="blockwise"` cannot run, attention that is not causal.
 
     References:
         Entropy by log-sum-exp: the running normalisation of Milakov and Gimelshein, "Online
@@ -124,6 +124,7 @@ def attention_statistics(
             got=f"a {type(model).__name__}",
             fix="Load one by headspec.load_model, or a step of a suite by suite.model(step).",
         )
+    check_vocabulary(ids, model)
     new_totals = partial(
         AttentionTotals,
         counted,

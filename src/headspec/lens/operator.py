@@ -15,6 +15,7 @@ from headspec.lens.frozen_pass import forward_product, freeze
 from headspec.lens.hooks import check_hooked, has_caller_hooks, run_logits, run_to_layer
 from headspec.lens.operator_products import LinearOperator
 from headspec.lens.processing import origin_of
+from headspec.lens.token_ids import check_vocabulary
 
 Target: TypeAlias = int | Literal["resid_post", "logits"]
 """A layer's `resid_post`, that of the last layer, or the logits."""
@@ -124,6 +125,7 @@ def _check(model: Any, tokens: Tensor, to: Target) -> None:
             got=f"shape {tuple(tokens.shape)}",
             fix="Give one input as tokens[None].",
         )
+    check_vocabulary(tokens, model)
     if isinstance(to, int):
         check_layer(to, n_layers=model.cfg.n_layers)
     else:

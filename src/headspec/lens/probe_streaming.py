@@ -17,7 +17,7 @@ from headspec.activations.probes import L2_GRID
 from headspec.errors import InputError, check_choice
 from headspec.lens.hooks import hook_name, run_to_layer
 from headspec.lens.processing import origin_of
-from headspec.lens.token_ids import whole_numbers
+from headspec.lens.token_ids import check_vocabulary, whole_numbers
 
 ProbeSite = Literal["resid_post", "resid_pre", "attn_out", "mlp_out", "z"]
 
@@ -85,6 +85,7 @@ def probe_model(
             got=f"labels {list(classes.shape)}, token types {list(types.shape)}",
             fix="Give label -1 to tokens that have none.",
         )
+    check_vocabulary(torch.from_numpy(ids), model)
     rows, columns = draw_positions(classes >= 0, per_row=tokens_per_sequence, seed=seed)
     question = pose_question(
         classes[rows, columns],

@@ -27,7 +27,7 @@ from headspec.lens.head_score_result import HeadScores
 from headspec.lens.hooks import check_hooked
 from headspec.lens.layer_patterns import TakePattern, pattern_runner
 from headspec.lens.processing import origin_of
-from headspec.lens.token_ids import whole_numbers
+from headspec.lens.token_ids import check_vocabulary, whole_numbers
 
 _Job: TypeAlias = tuple[HeadKind, Tensor]
 _PATTERNS = 2**24  # probabilities of one layer held at a time
@@ -110,6 +110,7 @@ def head_scores(
     else:
         ids = whole_numbers(tokens)
     _check_length(ids, model, drawn=drawn)
+    check_vocabulary(ids, model)
     device = next(model.parameters()).device
     run = pattern_runner(model, ids[:1].to(device))
     size = batch_size or max(1, _PATTERNS // (model.cfg.n_heads * ids.shape[1] ** 2))

@@ -34,3 +34,22 @@ def whole_numbers(values: Any) -> Tensor:
             "integers.",
         )
     return found.long() if isinstance(found, Tensor) else torch.from_numpy(found.astype(np.int64))
+
+
+def check_vocabulary(ids: Tensor, model: Any) -> None:
+    """Raise unless the model has an embedding for every token id.
+
+    Args:
+        ids: whole numbers of any shape.
+        model: hooked, or a Hugging Face model.
+
+    Raises:
+        InputError: an id is negative or beyond the vocabulary.
+    """
+    size = model.cfg.d_vocab if hasattr(model, "cfg") else model.config.vocab_size
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        raise InputError(
+            expected=f"token ids from 0 to {size - 1}, the model's vocabulary",
+            got=f"{int(ids.min())} to {int(ids.max())}",
+            fix="Take the tokenizer that belongs to this model.",
+        )
