@@ -143,6 +143,8 @@ from .series.emergence import emergence_step as emergence_step
 from .series.emergence_comparison import EmergenceComparison as EmergenceComparison
 from .series.emergence_comparison import compare_emergence as compare_emergence
 from .series.inflections import inflection_steps as inflection_steps
+from .series.jump_result import Jumps as Jumps
+from .series.jumps import detect_jumps as detect_jumps
 from .series.pooled_rates import PooledRates as PooledRates
 from .series.pooling import pool_models as pool_models
 from .series.rate_correlations import RateCorrelations as RateCorrelations
