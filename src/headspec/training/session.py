@@ -48,14 +48,18 @@ class Session:
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         self.module: nn.Module = task.model
         self.loss = compile_loss(task.loss) if settings.compile else task.loss
+        self.observer = task.observer if processes.is_first else None
         self.saved = time.monotonic()
 
     def run(self, state: dict[str, Any] | None, interrupted: Callable[[], bool]) -> None:
         """Train from a resume point (None: from the start) to the last step."""
         task, start = self.task, 0
+        if self.observer is not None:
+            self.observer.begin(None if state is None else int(state["step"]))
         if state is None:
             self._measure(0)
-            self.recorder.flush()
+            self._observe(0)
+            self._flush()
             self._write_checkpoint(0)
         else:
             start = int(state["step"])
@@ -130,6 +134,8 @@ class Session:
         every = settings.validate_every
         if last or (every and done % every == 0):
             self._measure(done)
+        if last or done % settings.observe_every == 0:
+            self._observe(done)
         log = last or done % settings.log_every == 0
         save = checkpoint or done % settings.save_every == 0
         stop = False
@@ -138,7 +144,7 @@ class Session:
             stop = self.processes.any(interrupted())
             save = self.processes.any(late) or stop or save
         if log or save:
-            self.recorder.flush(to_disk=save)
+            self._flush(to_disk=save)
         if checkpoint:
             self._write_checkpoint(done)
         if save and not last:
@@ -155,6 +161,29 @@ class Session:
             self.recorder.note(done, validation_loss=self.task.validate())
         self.task.model.train()
         self.recorder.pause(since)
+
+    def _observe(self, done: int) -> None:
+        if self.observer is None:
+            return
+        since = time.perf_counter()
+        self.task.model.eval()
+        try:
+            with torch.no_grad():
+                self.observer.measure(done)
+        except FloatingPointError as error:
+            self._flush()  # where the loss is not finite either, that is the better message
+            raise self.recorder.diverged(done, str(error)) from error
+        finally:
+            self.task.model.train()
+        self.recorder.pause(since)
+
+    def _flush(self, *, to_disk: bool = False) -> None:
+        """Write the log, and what the observer has measured."""
+        self.recorder.flush(to_disk=to_disk)
+        if self.observer is not None:
+            since = time.perf_counter()
+            self.observer.flush(to_disk=to_disk)
+            self.recorder.pause(since)
 
     def _write_checkpoint(self, done: int) -> None:
         since = time.perf_counter()

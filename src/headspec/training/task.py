@@ -5,12 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Measures the model while it is trained, without changing anything about the training.
+
+    It draws no random numbers and leaves gradients alone; the first process calls it, in
+    evaluation mode and without gradients.
+    """
+
+    def begin(self, step: int | None) -> None:
+        """The run goes on from a step, whatever was measured later is void; None: it is new."""
+        ...
+
+    def measure(self, step: int) -> None:
+        """Measure after a step; raises FloatingPointError for what is not finite."""
+        ...
+
+    def flush(self, *, to_disk: bool = False) -> None:
+        """Write what was measured; `to_disk`: wait until it is on the disk."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +50,7 @@ class LoopSettings:
         compile: whether to compile the loss function.
         seed: of dropout and the like.
         validate_every: updates between validations; 0: only at both ends.
+        observe_every: updates between measurements of the task's observer; also at both ends.
         log_every: updates between two writes of the log.
         save_every: updates between resume points.
         save_seconds: seconds between resume points.
@@ -45,6 +67,7 @@ class LoopSettings:
     compile: bool = False
     seed: int = 0
     validate_every: int = 0
+    observe_every: int = 1
     log_every: int = 10
     save_every: int = 500
     save_seconds: float | int = 300
@@ -63,6 +86,7 @@ class Task:
         write: writes a checkpoint of the model into a folder that exists.
         validate: -> the validation loss; None: none is measured.
         fingerprint: of what `batch` reads.
+        observer: measures the model now and then; None: nothing does.
     """
 
     model: nn.Module
@@ -72,3 +96,4 @@ class Task:
     write: Callable[[Path], None]
     validate: Callable[[], float] | None = None
     fingerprint: str = ""
+    observer: Observer | None = None

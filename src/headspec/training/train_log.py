@@ -33,19 +33,22 @@ class TrainLog:
         path: the file.
         resume_step: rows of later steps, which the resumed run will write anew, and a last line
             that a crash cut short are removed; None: everything is removed.
+        columns: names; the first is "step".
     """
 
-    def __init__(self, path: Path, *, resume_step: int | None) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, *, resume_step: int | None, columns: Sequence[str] = LOG_COLUMNS
+    ) -> None:
+        self.path, self.columns = path, tuple(columns)
         kept = [] if resume_step is None else self._lines_up_to(resume_step)
-        write_text(path, "\n".join([",".join(LOG_COLUMNS), *kept]) + "\n")
+        write_text(path, "\n".join([",".join(self.columns), *kept]) + "\n")
 
     def append(self, rows: Sequence[Mapping[str, float | int]]) -> None:
         """Write rows; absent columns stay empty."""
         if not rows:
             return
         text = "".join(
-            ",".join(repr(row[name]) if name in row else "" for name in LOG_COLUMNS) + "\n"
+            ",".join(repr(row[name]) if name in row else "" for name in self.columns) + "\n"
             for row in rows
         )
         with self.path.open("a", encoding="utf-8") as file:
@@ -61,14 +64,18 @@ class TrainLog:
             return []
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
         whole = [line.rstrip("\n") for line in lines if line.endswith("\n")]
-        kept = [line for line in whole if line.count(",") == len(LOG_COLUMNS) - 1]
+        kept = [line for line in whole if line.count(",") == len(self.columns) - 1]
         return [line for line in kept if int(line.split(",")[0]) <= step]
 
 
 def read_log(path: Path) -> pd.DataFrame:
     """The log as a frame with `LOG_COLUMNS`; a last line that was cut short is left out."""
+    return read_rows(path, LOG_COLUMNS).astype({"step": int, "tokens": int})
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """What a `TrainLog` with these columns wrote, as floats; empty cells are NaN."""
     text = path.read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines()[1:]
     rows = [[float(cell) if cell else math.nan for cell in line.split(",")] for line in lines]
-    frame = pd.DataFrame(rows, columns=[*LOG_COLUMNS], dtype=float)  # Python reads floats exactly
-    return frame.astype({"step": int, "tokens": int})
+    return pd.DataFrame(rows, columns=[*columns], dtype=float)  # Python reads floats exactly

@@ -11,7 +11,6 @@ import torch
 
 from headspec.errors import InputError
 from headspec.training.compiling import choose_compile
-from headspec.training.config_files import differing_fields
 from headspec.training.language_models import (
     next_token_loss,
     starting_model,
@@ -21,16 +20,14 @@ from headspec.training.language_models import (
 from headspec.training.loop import run_loop
 from headspec.training.optimizers import build_optimizers, split_parameters
 from headspec.training.processes import Processes, joined_processes
+from headspec.training.run_folder import CONFIG_FILE, check_folder, is_finished
 from headspec.training.schedule import warmup_steps
 from headspec.training.surroundings import gradients_on
 from headspec.training.task import LoopSettings, Task
 from headspec.training.token_data import TokenData, open_token_data
 from headspec.training.token_stream import TokenStream
 from headspec.training.train_config import TrainConfig
-from headspec.training.training_run import CONFIG_FILE, TrainingRun, is_finished, open_run
-
-_FREE = ("save_every", "save_seconds")
-"""Fields that change nothing about the numbers."""
+from headspec.training.training_run import TrainingRun, open_run
 
 
 def train(
@@ -89,7 +86,7 @@ def train(
         (0, 1, 4)
     """
     folder = Path(out)
-    _check_folder(folder, config, resume=resume)
+    check_folder(folder, config, resume=resume)
     if is_finished(folder, config):
         return open_run(folder)
     data = open_token_data(config.data, split="train")
@@ -121,42 +118,6 @@ def train(
             tensorboard=tensorboard,
         )
     return open_run(folder)
-
-
-def _check_folder(folder: Path, config: TrainConfig, *, resume: bool) -> None:
-    """Raise where the folder holds a run that may not or cannot go on as this config."""
-    if not (folder / CONFIG_FILE).is_file():
-        _check_free(folder)
-        return
-    if not resume:
-        raise InputError(
-            expected="a folder without a run, for resume=False",
-            got=f"the run in {folder}",
-            fix="Choose another folder, remove this one, or let it resume.",
-        )
-    differing = differing_fields(TrainConfig.from_file(folder / CONFIG_FILE), config)
-    differing = {name: pair for name, pair in differing.items() if name not in _FREE}
-    if differing:
-        raise InputError(
-            expected=f"the config of the run in {folder}",
-            got="; ".join(
-                f"{k}: {new!r} instead of {old!r}" for k, (old, new) in differing.items()
-            ),
-            fix="Take another folder for another run, or read the old config with "
-            f"TrainConfig.from_file({str(folder / CONFIG_FILE)!r}).",
-        )
-
-
-def _check_free(folder: Path) -> None:
-    """Raise where checkpoints of something else lie: a new run would remove its own steps first."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(expected="a folder", got=f"the file {folder}", fix="Choose another name.")
-    if any(path.name[4:].isdigit() for path in folder.glob("step*")):
-        raise InputError(
-            expected="a new folder, or one that holds a run",
-            got=f"{folder} with checkpoints and without {CONFIG_FILE}",
-            fix="Choose another folder: training would replace these checkpoints.",
-        )
 
 
 def _check_data(config: TrainConfig, data: TokenData) -> None:

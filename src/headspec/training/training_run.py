@@ -11,14 +11,13 @@ import pandas as pd
 
 from headspec.errors import CheckpointError, InputError
 from headspec.results import tidy
-from headspec.training.resume import has_resume_point
+from headspec.training.run_folder import CONFIG_FILE, is_finished
 from headspec.training.train_config import TrainConfig
 from headspec.training.train_log import read_log
 
 if TYPE_CHECKING:
     from headspec.checkpoints.suite import CheckpointSuite
 
-CONFIG_FILE = "config.toml"
 _METRICS = ("loss", "validation_loss", "gradient_norm", "muon_lr", "adamw_lr", "tokens_per_second")
 
 
@@ -99,8 +98,3 @@ def open_run(folder: str | os.PathLike[str]) -> TrainingRun:
             fix="Call train with the same config and out to go on.",
         )
     return TrainingRun(path, config, read_log(path / "log.csv"))
-
-
-def is_finished(folder: Path, config: TrainConfig) -> bool:
-    """Whether the last checkpoint is there and nothing is left to resume."""
-    return (folder / f"step{config.steps}").is_dir() and not has_resume_point(folder)

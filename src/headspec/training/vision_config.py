@@ -1,0 +1,186 @@
+"""Everything that decides what a run on images computes, as one frozen object."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from headspec.errors import InputError
+from headspec.training import config_files
+from headspec.training.schedule import checkpoint_steps, warmup_steps
+
+Architecture = Literal["transformer", "cnn", "mlp"]
+Samples = Literal["images", "positions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """A training run on images: model, data, length, what is kept and what is measured.
+
+    Two runs with equal configs on the same machine and number of threads give the same bits, and
+    `checkpoints`, `measure_every`, `measured_images`, `validate_every` and the like change nothing
+    about them: a first run finds the steps to look at, a second one from the same seed keeps
+    checkpoints there.
+
+    Attributes:
+        model: "transformer" (pre-norm, patches and a class token), "cnn" or "mlp".
+        data: "digits", a folder of MNIST's IDX files, or "torchvision:MNIST" and its like; see
+            `open_images`.
+        steps: number of updates.
+        batch_size: images of an update.
+        seed: of the initial weights and of the order of the images.
+        width: transformer: of the residual stream (None: 128); cnn: filters of the first layer,
+            doubled in each further one (None: 32); mlp: of the hidden layers (None: 32).
+        depth: transformer: blocks (None: 6); cnn: convolutions (None: 4); mlp: hidden layers
+            (None: 4). The last linear layer comes on top.
+        heads: of attention, a divisor of the width.
+        mlp_width: inside the transformer's blocks; None: four times the width.
+        patch: side of the transformer's square patches in pixels; None: 2 for images of up to 14
+            pixels a side, else 4.
+        lr: peak learning rate of AdamW.
+        weight_decay: decoupled, times the learning rate; of matrices and filters alone.
+        betas: decay rates of AdamW's two moments.
+        schedule: of the learning rate after the warm-up: "cosine" down to 0, or "constant".
+        warmup: before the peak: a number of updates (whole number), or a share of them (.05).
+        clip: largest norm of the gradient over all parameters; 0: not clipped.
+        checkpoints: how many checkpoints, log-spaced, or the steps themselves (such as
+            `CheckpointPlan.steps`). 0 and the last step are always among them.
+        validate_every: updates between two measurements of the loss on all validation images; it is
+            also measured before the first and after the last update. 0: only then.
+        measure_every: updates between two measurements of dimensionality; also before the first
+            and after the last update. 0: none at all.
+        measured_images: validation images on which it is measured, always the same ones; None: as
+            many as keep the time for it under a tenth of training (`default_measured_images`).
+        samples: rows of the matrix whose dimensionality is measured: "images" (a mean over the
+            positions of each), or every position of every image.
+        save_every: updates between two resume points.
+        save_seconds: seconds after which a resume point is written anyway.
+
+    Raises:
+        InputError: for a wrong type or an impossible value, naming the field.
+
+    Example:
+        >>> config = VisionConfig(model="cnn", steps=100, checkpoints=(30, 40))
+        >>> config.checkpoint_steps
+        (0, 30, 40, 100)
+        >>> VisionConfig.from_dict(config.to_dict()) == config
+        True
+    """
+
+    model: Architecture = "transformer"
+    data: str = "digits"
+    steps: int = 2000
+    batch_size: int = 64
+    seed: int = 0
+    width: int | None = None
+    depth: int | None = None
+    heads: int = 4
+    mlp_width: int | None = None
+    patch: int | None = None
+    lr: float | int = 1e-3
+    weight_decay: float | int = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float | int = 0.05
+    clip: float | int = 1.0
+    checkpoints: int | tuple[int, ...] = 2
+    validate_every: int = 100
+    measure_every: int = 5
+    measured_images: int | None = None
+    samples: Samples = "images"
+    save_every: int = 500
+    save_seconds: float | int = 300
+
+    def __post_init__(self) -> None:
+        config_files.check_types(self)
+        for name in ("steps", "batch_size", "heads", "save_every"):
+            _check(self, name, "a whole number from 1", lambda value: value >= 1)
+        for name in ("seed", "validate_every", "measure_every"):
+            _check(self, name, "a whole number from 0", lambda value: value >= 0)
+        for name in ("width", "depth", "mlp_width", "patch"):
+            _check(self, name, "a whole number from 1", lambda value: value is None or value >= 1)
+        _check(self, "measured_images", "2 or more", lambda n: n is None or n >= 2)
+        _check(self, "data", '"digits", a folder or "torchvision:..."', bool)
+        _check(self, "lr", "a positive number", lambda value: 0 < value < math.inf)
+        for name in ("weight_decay", "clip"):
+            _check(self, name, "0 or a positive number", lambda value: 0 <= value < math.inf)
+        inside = all(0 <= beta < 1 for beta in self.betas)
+        _check(self, "betas", "two numbers from 0 up to 1", lambda _: inside)
+        _check(self, "save_seconds", "a positive number", lambda value: value > 0)
+        _check(self, "warmup", "0 or more", lambda value: value >= 0)
+        warm = warmup_steps(self.warmup, self.steps)
+        _check(self, "warmup", f"less than the {self.steps} steps", lambda _: warm < self.steps)
+        fits = self.model != "transformer" or self.layer_width % self.heads == 0
+        _check(self, "heads", f"a divisor of the width {self.layer_width}", lambda _: fits)
+        _ = self.checkpoint_steps
+
+    @property
+    def layer_width(self) -> int:
+        """`width`, or the architecture's own where it is None."""
+        return self.width or {"transformer": 128, "cnn": 32, "mlp": 32}[self.model]
+
+    @property
+    def n_layers(self) -> int:
+        """`depth`, or the architecture's own where it is None."""
+        return self.depth or {"transformer": 6, "cnn": 4, "mlp": 4}[self.model]
+
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """The steps at which a checkpoint is written."""
+        return checkpoint_steps(self.checkpoints, self.steps)
+
+    @property
+    def n_measured(self) -> int:
+        """`measured_images`, or the default where it is None."""
+        return self.measured_images or default_measured_images(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and text; fields of None are left out."""
+        return config_files.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> VisionConfig:
+        """The config that `to_dict` gave.
+
+        Raises:
+            InputError: an unknown key, a wrong type or an impossible value, naming the field.
+        """
+        return config_files.from_dict(cls, data)
+
+    def to_file(self, path: str | os.PathLike[str]) -> None:
+        """Write the config as TOML (`.toml`) or JSON (`.json`)."""
+        config_files.write_config(self, Path(path))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> VisionConfig:
+        """Read a config from a `.toml` or `.json` file.
+
+        Raises:
+            InputError: no such file, or as `from_dict`.
+        """
+        return config_files.read_config(cls, Path(path))
+
+
+def default_measured_images(config: VisionConfig) -> int:
+    """How many images can be measured in under a tenth of the time of training.
+
+    An update passes a batch forward and backward, at about three times the cost of a forward
+    pass; measuring is a forward pass and some small matrices. So as many images as one update in
+    five has hold the tenth for the transformer, where the forward pass is everything; more do for
+    the others, whose updates cost more than their arithmetic.
+    """
+    share = config.batch_size * max(1, config.measure_every) // 5
+    return max(16, min(512, {"transformer": 1, "cnn": 1, "mlp": 4}[config.model] * share))
+
+
+def _check(config: Any, name: str, expected: str, holds: Any) -> None:
+    value = getattr(config, name)
+    if not holds(value):
+        raise InputError(
+            expected=f"{type(config).__name__}.{name} to be {expected}",
+            got=repr(value),
+            fix="Correct this field.",
+        )
