@@ -14,6 +14,11 @@ from .activations.gabor import fit_gabor as fit_gabor
 from .activations.gabor_result import GaborFits as GaborFits
 from .activations.head_specialisation import AttentionSpecialisation as AttentionSpecialisation
 from .activations.head_specialisation import attention_specialisation as attention_specialisation
+from .activations.dimensionality import dimensionality_stats as dimensionality_stats
+from .activations.dimensionality_result import DimensionalityStats as DimensionalityStats
+from .activations.dimensionality_stream import streamed_dimensionality as streamed_dimensionality
+from .activations.intrinsic_dimension import IntrinsicDimension as IntrinsicDimension
+from .activations.intrinsic_dimension import two_nn_dimension as two_nn_dimension
 from .activations.probe_result import Probes as Probes
 from .activations.probes import fit_probes as fit_probes
 from .activations.repeats import repeated_tokens as repeated_tokens
