@@ -14,7 +14,7 @@ from headspec.studies.jump_published import (
     load_ndt_run,
     load_published_jumps,
 )
-from headspec.studies.jump_published_claims import claim, count_claims, phase_claims
+from headspec.studies.jump_published_claims import count_claims, phase_claims
 from headspec.studies.jump_published_layers import layer_claims
 from headspec.studies.jump_published_plan import (
     CHOSEN,
@@ -151,5 +151,3 @@ def test_errors_say_what_to_do(tmp_path):
     table.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="arch_name"):
         load_published_jumps(table)
-    with pytest.raises(InputError, match="status"):
-        claim("a", "1", "1", corrected="2", reason="so", status="maybe")  # type: ignore[arg-type]
