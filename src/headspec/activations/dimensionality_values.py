@@ -1,0 +1,144 @@
+"""From sums over samples to measures of dimensionality and their resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headspec.activations.dimensionality_formulas import (
+    Spectrum,
+    arithmetic_limits,
+    measures,
+    rounding_limits,
+)
+from headspec.activations.dimensionality_sums import GramSums, exact_values, sum_gram
+from headspec.errors import InputError
+
+_SQUARES = {"stable_rank", "participation_ratio", "components_90"}  # hardly feel small values
+_LOSS = 1e-8  # of a measure: what the Gram matrix may cost
+_CHUNK = 4_000_000  # numbers of Gram matrices at a time: 32 MB
+
+Measured = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
+"""Measures and their resolution, an entry a matrix."""
+
+
+def measure_matrices(
+    matrices: Tensor,
+    *,
+    centred: bool,
+    wanted: Collection[str],
+    error: float,
+    name: Callable[[int], str],
+) -> Measured:
+    """Measures of `matrix sample feature`.
+
+    Args:
+        matrices: of any floating dtype.
+        centred: whether the mean sample is taken out.
+        wanted: measures whose accuracy counts.
+        error: standard deviation of an entry's error, as a share of the entry.
+        name: place to the matrix's name in messages.
+    """
+    size = max(1, _CHUNK // min(matrices.shape[-2:]) ** 2)
+    parts = []
+    with torch.no_grad():
+        for start, chunk in enumerate(matrices.split(size)):
+            at = start * size
+            found = _measure_chunk(
+                chunk,
+                centred=centred,
+                wanted=wanted,
+                error=error,
+                name=lambda i, at=at: name(at + i),
+            )
+            parts.append(found)
+    first, second = ([part[side] for part in parts] for side in range(2))
+    return _concatenated(first), _concatenated(second)
+
+
+def _concatenated(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _measure_chunk(
+    matrices: Tensor,
+    *,
+    centred: bool,
+    wanted: Collection[str],
+    error: float,
+    name: Callable[[int], str],
+) -> Measured:
+    scale = scales(matrices, name=name)
+    sums = sum_gram(matrices, scale=scale, centred=centred)
+    spectrum = spectrum_of(sums, (matrices.shape[-2], matrices.shape[-1]))
+    found, limits, lost = measure_spectrum(spectrum, error=error)
+    poor = np.zeros(len(matrices), dtype=bool)
+    for key in set(wanted) - _SQUARES:
+        poor |= lost[key] > np.maximum(_LOSS * found[key], limits[key] / 10)
+    for i in np.flatnonzero(poor):
+        exact = (
+            exact_values(matrices[i : i + 1], scale=scale[i : i + 1], centred=centred).cpu().numpy()
+        )
+        spectrum.values[i] = np.where(spectrum.possible[i], exact, 0.0)
+    if poor.any():
+        found, limits, less = measure_spectrum(spectrum, error=error)
+        lost = {key: np.where(poor, _exact_loss(found[key]), less[key]) for key in less}
+    return found, {key: np.maximum(limits[key], lost[key]) for key in limits}
+
+
+def _exact_loss(found: np.ndarray) -> np.ndarray:
+    return 1e-12 * found
+
+
+def scales(matrices: Tensor, *, name: Callable[[int], str]) -> Tensor:
+    """The power of two that brings the largest entry of each matrix to [0.5, 1); 1 of zeros.
+
+    Raises:
+        InputError: NaN or infinite entries.
+    """
+    low, high = matrices.flatten(1).amin(-1), matrices.flatten(1).amax(-1)
+    peak = torch.maximum(-low, high).to(torch.float64)
+    if not bool(torch.isfinite(peak).all()):
+        bad = int(torch.isfinite(peak).logical_not().nonzero()[0])
+        count = int(torch.isfinite(matrices[bad]).logical_not().sum())
+        raise InputError(
+            expected="finite entries",
+            got=f"{count} of {matrices[bad].numel()} NaN or infinite in {name(bad)}",
+            fix="Find the step or layer where they start; there is no dimension to measure.",
+        )
+    return torch.ldexp(torch.ones_like(peak), torch.frexp(peak).exponent)
+
+
+def spectrum_of(sums: GramSums, sides: tuple[int, int]) -> Spectrum:
+    """Singular values, and the mean squares of the entries behind each, from the sums.
+
+    Of x_ij^2 only the sums over rows and columns are known. Columns are weighted by the
+    directions of each singular value; along the other side all directions are taken to lie as
+    the rows' sizes do, which can only overstate.
+    """
+    others = max(sides)
+    eigenvalues, vectors = torch.linalg.eigh(sums.gram, UPLO="U")
+    weighted = (sums.squares[:, None] @ vectors.square_())[:, 0] / others
+    uneven = others * sums.row_fourths / sums.row_squares.square().clamp(min=1e-300)
+    values = eigenvalues.clamp(min=0).sqrt().flip(-1).cpu().numpy()
+    rank = sums.rank.clamp(max=sides[0] - sums.centred).cpu().numpy()
+    possible = np.arange(values.shape[-1]) < rank[:, None]
+    return Spectrum(
+        values=np.where(possible, values, 0.0),
+        possible=possible,
+        entry_squares=(sums.row_squares / (sides[0] * sides[1])).cpu().numpy(),
+        value_squares=(weighted * uneven[:, None]).flip(-1).cpu().numpy(),
+        sides=sides,
+    )
+
+
+def measure_spectrum(
+    spectrum: Spectrum, *, error: float
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Measures, what rounding of the entries does to them, and what squaring has done."""
+    found = measures(spectrum.values)
+    lost = arithmetic_limits(spectrum, found)
+    return found, rounding_limits(spectrum, found, error=error), lost
