@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from headspec.activations.dimensionality_result import METRICS
 from headspec.weights.spectral_formulas import from_values
 from headspec.weights.spectral_result import Statistic
 
-ARITHMETIC = 1e-15  # of s_1^2: error of an eigenvalue of a Gram matrix in float64
+_ARITHMETIC = 1e-15  # of s_1^2: error of an eigenvalue of a Gram matrix in float64
 _FLOOR = 1e-15  # of the measure and a singular value: error of the sums themselves
 _DEVIATIONS = 3 * np.sqrt(2)  # three standard deviations of a difference of two measurements
 _SHARED: set[Statistic] = {
@@ -27,22 +26,23 @@ _SHARED: set[Statistic] = {
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values of a batch of matrices, and how large the entries behind them are.
+    """Singular values of a batch of matrices, and what rounding needs to know of the entries.
 
     Attributes:
         values: descending.
         possible: which of them can be above 0: not those beyond the samples, nor the features that
             are not constant. The others stay 0 however entries are rounded.
-        entry_squares: mean square of the entries as they are, uncentred.
-        value_squares: the same weighted by the two directions of each singular value.
+        entry_size: root mean square of the entries as they are, uncentred.
         sides: number of rows and columns.
+        weigh: slopes `matrix function rank` of functions of the values, divided by the values, to
+            the root of the sum over entries of (x df/dx)^2, `matrix function`.
     """
 
     values: Float[np.ndarray, "matrix rank"]
     possible: Bool[np.ndarray, "matrix rank"]
-    entry_squares: Float[np.ndarray, " matrix"]
-    value_squares: Float[np.ndarray, "matrix rank"]
+    entry_size: Float[np.ndarray, " matrix"]
     sides: tuple[int, int]
+    weigh: Callable[[np.ndarray], np.ndarray]
 
 
 def measures(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -88,46 +88,65 @@ def gradients(values: np.ndarray, found: Mapping[str, np.ndarray]) -> dict[str, 
     return slopes
 
 
-def arithmetic_limits(spectrum: Spectrum, found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """How far the Gram matrix, in float64 but squared, may have moved every measure."""
-    moved = measures(_lifted(spectrum, ARITHMETIC * spectrum.values[:, :1] ** 2))
-    sums = _FLOOR * spectrum.values.shape[-1]
-    return {name: np.abs(moved[name] - found[name]) + sums * found[name] for name in METRICS}
+def measure_spectrum(
+    spectrum: Spectrum, *, error: float
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Measures, what rounding of the entries does to them, and what squaring has done.
 
-
-def _lifted(spectrum: Spectrum, squares: np.ndarray) -> np.ndarray:
-    return np.sqrt(spectrum.values**2 + np.where(spectrum.possible, squares, 0.0))
-
-
-def rounding_limits(
-    spectrum: Spectrum, found: Mapping[str, np.ndarray], *, error: float
-) -> dict[str, np.ndarray]:
-    """How far two measurements of the same thing may lie apart for rounding of the entries.
-
-    To first order an error E moves s_k by u_k^T E v_k, whose standard deviation is `error` times
-    the root of the entries' mean square, weighted by u_k^2 and v_k^2. Three standard deviations
-    of a difference of two, and what errors add up to: values far below them are lifted to their
-    level, and equal largest values are driven apart.
+    To first order errors of the entries move a measure by their sum over x_ij df/dx_ij, which has
+    a standard deviation if they are independent. Three of it, for a difference of two, and what
+    errors do always: values far below them are lifted to their level (or were lost, if all entries
+    of a feature were rounded to the same number), and equal largest values are driven apart.
 
     Args:
         spectrum: the singular values.
-        found: the measures of these values.
         error: standard deviation of an entry's error, as a share of the entry.
+
+    Returns:
+        The measures of the values; the differences of two measurements that rounding can make;
+        how far the Gram matrix, in float64 but squared, may have moved them.
     """
-    values = spectrum.values
-    scale = error * np.sqrt(spectrum.entry_squares)[:, None]
-    lifted = _lifted(spectrum, max(spectrum.sides) * scale**2)
-    deviations = error * np.sqrt(np.where(spectrum.possible, spectrum.value_squares, 0.0))
-    level = scale * (np.sqrt(spectrum.sides[0]) + np.sqrt(spectrum.sides[1]))
-    tied = (values > values[:, :1] - 2 * level).sum(-1)
-    driven = lifted.copy()
-    driven[:, 0] += np.where(tied > 1, deviations[:, 0] * np.sqrt(2 * tied), 0.0)
-    limits = {}
+    values, squares = spectrum.values, np.where(spectrum.possible, spectrum.values[:, :1] ** 2, 0)
+    noise = np.where(spectrum.possible, error * spectrum.entry_size[:, None], 0.0)
+    level = noise * np.sqrt(spectrum.sides).sum()
+    lifted = np.sqrt(values**2 + max(spectrum.sides) * noise**2)
+    lost = np.where((values > level) | (np.arange(values.shape[-1]) == 0), values, 0.0)
+    squared = np.sqrt(values**2 + _ARITHMETIC * squares)
+    found, after, under, moved = _measures_of(values, lifted, lost, squared)
+
     with np.errstate(divide="ignore", invalid="ignore"):  # matrices of zeros: nan
-        moved = measures(driven)
-        slopes = gradients(lifted, measures(lifted))
-        for name, slope in slopes.items():
-            spread = np.sqrt(((slope * deviations) ** 2).sum(-1))
-            limits[name] = _DEVIATIONS * spread + np.abs(moved[name] - found[name])
-    limits["components_90"] = np.where(np.isnan(found["components_90"]), np.nan, 1.0)
-    return limits
+        slopes = gradients(lifted, after)
+        slopes["first"] = np.eye(1, values.shape[-1]) * np.ones_like(values)
+        relative = np.stack(list(slopes.values()), axis=1) / lifted[:, None]
+    relative[~(spectrum.possible[:, None] & np.isfinite(relative))] = 0.0
+    spread = dict(zip(slopes, error * spectrum.weigh(relative).T, strict=True))
+    driven = measures(-np.sort(-_driven_apart(lifted, level, spread["first"]), axis=-1))
+    rounding = {
+        name: _DEVIATIONS * spread[name]
+        + np.maximum(np.abs(driven[name] - found[name]), np.abs(under[name] - found[name]))
+        for name in found
+        if name in spread
+    }
+    rounding["components_90"] = np.where(np.isnan(found["components_90"]), np.nan, 1.0)
+    floor = _FLOOR * values.shape[-1]
+    arithmetic = {name: np.abs(moved[name] - found[name]) + floor * found[name] for name in found}
+    return found, rounding, arithmetic
+
+
+def _measures_of(*spectra: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Measures of several spectra of the same matrices, at once."""
+    together = measures(np.concatenate(spectra))
+    parts = {name: np.split(numbers, len(spectra)) for name, numbers in together.items()}
+    return [{name: part[i] for name, part in parts.items()} for i in range(len(spectra))]
+
+
+def _driven_apart(values: np.ndarray, level: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Values within the noise of the largest: m equal ones take up 2 sqrt(2 m) deviations.
+
+    That is the width of Wigner's semicircle for a symmetric noise matrix of side m.
+    """
+    tied = values > values[:, :1] - 2 * level
+    count = tied.sum(-1, keepdims=True)
+    place = 1 - 2 * np.arange(values.shape[-1]) / np.maximum(count - 1, 1)
+    width = deviation[:, None] * np.sqrt(2 * count)
+    return values + np.where(tied & (count > 1), width * place, 0.0)

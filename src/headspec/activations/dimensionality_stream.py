@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headspec.activations.dimensionality_formulas import measure_spectrum
 from headspec.activations.dimensionality_inputs import (
     check_matrix,
     entry_error,
@@ -20,7 +21,7 @@ from headspec.activations.dimensionality_result import (
     DimensionalityStats,
 )
 from headspec.activations.dimensionality_sums import GramSums, blocks
-from headspec.activations.dimensionality_values import measure_spectrum, scales, spectrum_of
+from headspec.activations.dimensionality_values import scales, spectrum_of
 from headspec.errors import InputError
 
 
@@ -55,7 +56,7 @@ def streamed_dimensionality(
 
     Raises:
         InputError: no batches, batches of different features, NaN or infinite entries (the
-            message names the batch), or entries whose squares overflow float64.
+            message names the batch).
 
     References:
         Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance.
@@ -93,12 +94,6 @@ def streamed_dimensionality(
                 expected="at least one batch",
                 got="none",
                 fix="A generator is read once: make a new one for every call.",
-            )
-        if not bool(torch.isfinite(sums.row_fourths).all()):
-            raise InputError(
-                expected="batches of similar size of entries",
-                got="entries whose fourth powers overflow float64",
-                fix="Divide them by a common number; nothing here depends on the scale.",
             )
         spectrum = spectrum_of(sums, (sums.n, first.shape[-1]))
     kind = dtype or first.dtype

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from headspec.activations.dimensionality_rows import KeptRows
+
 _BLOCK = 500_000  # numbers made float64 at a time: 4 MB, which stays in the cache
 _STRIP = 64  # least width of a strip of columns
 _CONSTANT = 8 * torch.finfo(torch.float64).eps  # of its size: a column that only rounding moves
@@ -24,20 +26,21 @@ class GramSums:
 
     Attributes:
         centred: whether the mean sample is taken out.
+        by_feature: rows are features, not samples.
         n: rows so far.
         gram: sum of x x^T over rows x, `matrix col col`, its upper triangle alone.
         mean: of the rows, `matrix col`, where samples are centred.
         squares: sums of squares of the entries as they are, uncentred, `matrix col`.
-        row_squares, row_fourths: sums of |x|^2 and |x|^4 over rows as they are, `matrix`.
+        kept: some of the rows as they are.
     """
 
     centred: bool
+    by_feature: bool = False
     n: int = 0
     gram: Tensor = field(default_factory=_nothing)
     mean: Tensor = field(default_factory=_nothing)
     squares: Tensor = field(default_factory=_nothing)
-    row_squares: Tensor = field(default_factory=_nothing)
-    row_fourths: Tensor = field(default_factory=_nothing)
+    kept: KeptRows = field(default_factory=KeptRows)
 
     def add(self, samples: Tensor) -> None:
         """Add samples, `matrix sample feature` in float64, which are overwritten.
@@ -45,7 +48,7 @@ class GramSums:
         With `centred` the block is centred by itself and joined by the rule of Chan, Golub and
         LeVeque (1983), so that a mean that is large beside the spread costs no digits.
         """
-        self._add_sizes(samples)
+        self._look_at(samples)
         if self.centred:
             count, mean = samples.shape[-2], samples.mean(-2)
             samples -= mean[:, None]
@@ -57,22 +60,19 @@ class GramSums:
 
     def add_features(self, features: Tensor) -> None:
         """Add features, `matrix feature sample` in float64, which are overwritten."""
-        self._add_sizes(features)
+        self._look_at(features)
         if self.centred:
             features -= features.mean(-1, keepdim=True)
         self._add_gram(features)
 
-    def _add_sizes(self, rows: Tensor) -> None:
+    def _look_at(self, rows: Tensor) -> None:
         matrices, _, side = rows.shape
         if self.n == 0:
             self.gram = rows.new_zeros(matrices, side, side)
             self.mean, self.squares = rows.new_zeros(2, matrices, side)
-            self.row_squares, self.row_fourths = rows.new_zeros(2, matrices)
         entries = rows.square()
-        lengths = entries.sum(-1)
         self.squares += entries.sum(-2)
-        self.row_squares += lengths.sum(-1)
-        self.row_fourths += lengths.square_().sum(-1)
+        self.kept.add(rows, entries.sum(-1))
 
     def _add_gram(self, rows: Tensor) -> None:
         """Strips of the upper triangle are all that `eigh` reads, and 5/8 of the work."""
@@ -102,7 +102,7 @@ def sum_gram(matrices: Tensor, *, scale: Tensor, centred: bool) -> GramSums:
     """
     _, samples, features = matrices.shape
     wide = samples < features
-    sums = GramSums(centred)
+    sums = GramSums(centred, by_feature=wide)
     for block in blocks(matrices, scale=scale, dim=-1 if wide else -2):
         if wide:
             sums.add_features(block.mT)

@@ -8,12 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headspec.activations.dimensionality_formulas import (
-    Spectrum,
-    arithmetic_limits,
-    measures,
-    rounding_limits,
-)
+from headspec.activations.dimensionality_formulas import Spectrum, measure_spectrum
+from headspec.activations.dimensionality_rows import entry_weights
 from headspec.activations.dimensionality_sums import GramSums, exact_values, sum_gram
 from headspec.errors import InputError
 
@@ -113,32 +109,33 @@ def scales(matrices: Tensor, *, name: Callable[[int], str]) -> Tensor:
 
 
 def spectrum_of(sums: GramSums, sides: tuple[int, int]) -> Spectrum:
-    """Singular values, and the mean squares of the entries behind each, from the sums.
-
-    Of x_ij^2 only the sums over rows and columns are known. Columns are weighted by the
-    directions of each singular value; along the other side all directions are taken to lie as
-    the rows' sizes do, which can only overstate.
-    """
-    others = max(sides)
+    """Singular values, and how they depend on the entries, from the sums."""
     eigenvalues, vectors = torch.linalg.eigh(sums.gram, UPLO="U")
-    weighted = (sums.squares[:, None] @ vectors.square_())[:, 0] / others
-    uneven = others * sums.row_fourths / sums.row_squares.square().clamp(min=1e-300)
     values = eigenvalues.clamp(min=0).sqrt().flip(-1).cpu().numpy()
     rank = sums.rank.clamp(max=sides[0] - sums.centred).cpu().numpy()
     possible = np.arange(values.shape[-1]) < rank[:, None]
+    rows, weights = sums.kept.weighted()
+    if not sums.centred:
+        centre = rows.new_zeros(1, 1, 1)
+    elif sums.by_feature:
+        centre = rows.mean(-1, keepdim=True)
+    else:
+        centre = sums.mean[:, None]
+
+    def weigh(slopes: np.ndarray) -> np.ndarray:
+        found = entry_weights(
+            rows,
+            weights,
+            centre=centre,
+            vectors=vectors,
+            slopes=torch.from_numpy(slopes[..., ::-1].copy()).to(rows.device),
+        )
+        return found.cpu().numpy()
+
     return Spectrum(
         values=np.where(possible, values, 0.0),
         possible=possible,
-        entry_squares=(sums.row_squares / (sides[0] * sides[1])).cpu().numpy(),
-        value_squares=(weighted * uneven[:, None]).flip(-1).cpu().numpy(),
+        entry_size=(sums.squares.sum(-1) / (sides[0] * sides[1])).sqrt().cpu().numpy(),
         sides=sides,
+        weigh=weigh,
     )
-
-
-def measure_spectrum(
-    spectrum: Spectrum, *, error: float
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Measures, what rounding of the entries does to them, and what squaring has done."""
-    found = measures(spectrum.values)
-    lost = arithmetic_limits(spectrum, found)
-    return found, rounding_limits(spectrum, found, error=error), lost
