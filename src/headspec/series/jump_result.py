@@ -12,15 +12,6 @@ from headspec.results import tidy
 
 Method = Literal["calibrated", "study", "trailing_window", "changepoints"]
 Verdict = Literal["examined", "below resolution", "too short"]
-JUMP_COLUMNS = (
-    "layer_name",
-    "step_before",
-    "magnitude",
-    "direction",
-    "phase",
-    "speed",
-    "score",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +46,8 @@ class Jumps:
         Further columns: `layer_name`; `step_before`, the last measurement before the jump;
         `magnitude`, the size of the change; `direction`, `"increase"` or `"decrease"`; `phase`,
         `step` over the length of the training; `speed`, magnitude over the updates from
-        `step_before` to `step`; `score`, in units of the rule.
+        `step_before` to `step`; `score`, in units of the rule;
+        `curve`, its row in `curves`.
         """
         return tidy(self.table)
 

@@ -1,4 +1,9 @@
-"""Jumps by a test against curves that have none."""
+"""headspec's rule for jumps: a change of level that curves without jumps hardly ever show.
+
+A point is a jump if it stands out from the changes around it (`jump_test_contrasts`) by more than
+curves without jumps do at a stated rate (`jump_test_null`), if the change takes five measurements
+at most (`jump_test_rise`), and if it is larger than the resolution of the values.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,13 @@ import numpy as np
 from jaxtyping import Float
 
 from headspec.series.jump_rules import Found
+from headspec.series.jump_test_contrasts import contrast_scores, without_outliers
+from headspec.series.jump_test_null import curve_p_value, score_threshold
+from headspec.series.jump_test_rise import fit_rise
+from headspec.series.noise import local_noise_sd
+
+MIN_POINTS = 30
+_ROUNDING = 1 / np.sqrt(12)  # standard deviation of rounding to units
 
 
 @dataclass(frozen=True)
@@ -16,13 +28,13 @@ class JumpTest:
 
     Attributes:
         found: jumps of each curve.
-        noise_sd: of one value, `curve`.
-        threshold: what a score has to reach, `curve`.
+        noise_sd: of one value, from how far points lie off the line of their neighbours, `curve`.
+        threshold: what a score has to reach.
     """
 
     found: list[list[Found]]
     noise_sd: Float[np.ndarray, " curve"]
-    threshold: Float[np.ndarray, " curve"]
+    threshold: float
 
 
 def calibrated_jumps(
@@ -30,34 +42,70 @@ def calibrated_jumps(
     resolution: Float[np.ndarray, " curve"],
     *,
     false_positives: float,
-    seed: int,
 ) -> JumpTest:
-    """Contrasts of means before and after, in units of their own robust scale."""
-    n = values.shape[1]
-    best = np.zeros(values.shape)
-    change = np.zeros(values.shape)
-    for w in (4, 6, 9, 13, 19):
-        if w > n // 8:
-            break
-        sums = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
-        means = (sums[:, w:] - sums[:, :-w]) / w
-        contrast = means[:, w:] - means[:, :-w]
-        contrast = contrast - np.median(contrast, axis=1, keepdims=True)
-        scale = np.median(np.abs(contrast), axis=1, keepdims=True) / 0.6745
-        scale = np.maximum(scale, resolution[:, None])
-        z = np.zeros(values.shape)
-        z[:, w : n - w + 1] = contrast / scale
-        better = np.abs(z) > np.abs(best)
-        best = np.where(better, z, best)
-        change[:, w : n - w + 1][better[:, w : n - w + 1]] = contrast[better[:, w : n - w + 1]]
-    noise = np.median(np.abs(np.diff(values, axis=1)), axis=1) / 0.6745 / np.sqrt(2)
+    """Sudden lasting changes of level, at a stated rate of false ones.
+
+    Args:
+        values: curves of `MIN_POINTS` points or more, at steps taken to be evenly spaced.
+        resolution: changes up to this are none. Where few different values occur (counts), the
+            smallest difference between two of them takes its place.
+        false_positives: per 1,000 points of curves without jumps, 0.05 to 20.
+    """
+    n_points = values.shape[1]
+    threshold = score_threshold(false_positives, n_points)
+    found = [
+        [jump._replace(p=curve_p_value(jump.score, n_points)) for jump in jumps]
+        for jumps in sudden_changes(values, resolution, threshold=threshold)
+    ]
+    noise = local_noise_sd(values, np.arange(n_points, dtype=float))
+    return JumpTest(found, noise, threshold)
+
+
+def sudden_changes(
+    values: Float[np.ndarray, "curve step"],
+    resolution: Float[np.ndarray, " curve"],
+    *,
+    threshold: float,
+) -> list[list[Found]]:
+    """Changes of level of each curve whose score reaches a threshold, without p-values.
+
+    Args:
+        values, resolution: as in `calibrated_jumps`.
+        threshold: of the score.
+    """
+    n_points = values.shape[1]
+    limits = np.maximum(resolution, [_quantum(row) for row in values])
+    level = without_outliers(values)
+    scores, widths = contrast_scores(level, limits * _ROUNDING)
     found: list[list[Found]] = []
-    for row, size in zip(best, change, strict=True):
-        left, hits = np.abs(row), []
-        left = left.copy()
-        while left.max() > 4.5:
-            at = int(left.argmax())
-            hits.append(Found(at - 1, at, float(size[at]), float(left[at]), float("nan")))
-            left[max(0, at - 9) : at + 10] = 0
-        found.append(sorted(hits))
-    return JumpTest(found, noise, np.full(len(values), 4.5))
+    for curve in range(len(values)):
+        peaks = score_peaks(scores[curve], widths[curve], threshold)
+        edges = [0, *peaks, n_points]
+        found.append([])
+        for i, at in enumerate(peaks):
+            inside = (edges[i], edges[i + 2])
+            rise = fit_rise(level[curve], at, width=int(widths[curve, at]), inside=inside)
+            if rise.sudden and abs(rise.size) > limits[curve]:
+                score = float(scores[curve, at])
+                found[curve].append(Found(rise.before, rise.after, rise.size, score))
+    return found
+
+
+def score_peaks(
+    scores: Float[np.ndarray, " step"], widths: np.ndarray, threshold: float
+) -> list[int]:
+    """Points whose score reaches a threshold, the highest within one width of each; in order."""
+    left, peaks = scores.copy(), []
+    while left[at := int(left.argmax())] >= threshold:
+        peaks.append(at)
+        reach = int(widths[at])
+        left[max(at - reach, 0) : at + reach + 1] = -np.inf
+    return sorted(peaks)
+
+
+def _quantum(values: np.ndarray) -> float:
+    """The step between neighbouring values where few different ones occur, else 0."""
+    different = np.unique(values)
+    if len(different) < 2 or 4 * len(different) > len(values):
+        return 0.0
+    return float(np.diff(different).min())

@@ -19,11 +19,12 @@ from headspec.series.jump_rules import (
     study_jumps,
     trailing_window_jumps,
 )
+from headspec.series.jump_test import MIN_POINTS as _CALIBRATED_POINTS
 from headspec.series.jump_test import calibrated_jumps
 from headspec.series.jumps_reading import JumpCurves, read_jump_curves
 
 MIN_POINTS: dict[Method, int] = {
-    "calibrated": 40,
+    "calibrated": _CALIBRATED_POINTS,
     "study": 3,
     "trailing_window": 21,
     "changepoints": 5,
@@ -38,7 +39,6 @@ def detect_jumps(
     n_steps: int | None = None,
     resolution: float | int | Float[np.ndarray, " curve"] | DType | None = None,
     false_positives: float | int = 1.0,
-    seed: int = 0,
 ) -> Jumps:
     """Find sudden, lasting changes of level.
 
@@ -59,7 +59,6 @@ def detect_jumps(
             networks are measured in.
         false_positives: accepted by the calibrated rule, per 1,000 points of curves without
             jumps.
-        seed: of the simulated null.
 
     Returns:
         `Jumps`.
@@ -87,10 +86,13 @@ def detect_jumps(
     groups = read_jump_curves(series, steps, resolution)
     rows: list[pd.DataFrame] = []
     curves: list[pd.DataFrame] = []
+    n_before = 0
     for group in groups:
-        examined = _examine(group, method, float(false_positives), seed)
-        rows.append(_jump_rows(group, examined[0], n_steps))
+        examined = _examine(group, method, float(false_positives))
+        jumps = _jump_rows(group, examined[0], n_steps)
+        rows.append(jumps.assign(curve=jumps["curve"] + n_before))
         curves.append(_curve_rows(group, examined, n_steps))
+        n_before += len(group.values)
     every = pd.concat(curves, ignore_index=True)
     if len(every) == 1 and every["verdict"].iloc[0] == "below resolution":
         row = every.iloc[0]
@@ -109,7 +111,7 @@ def detect_jumps(
 
 
 def _examine(
-    group: JumpCurves, method: Method, false_positives: float, seed: int
+    group: JumpCurves, method: Method, false_positives: float
 ) -> tuple[list[list[Found]], list[Verdict], np.ndarray, np.ndarray]:
     """Jumps, verdict, noise and threshold of each curve."""
     n = len(group.values)
@@ -123,9 +125,7 @@ def _examine(
     if not len(values):
         return found, verdicts, noise, threshold
     if method == "calibrated":
-        test = calibrated_jumps(
-            values, group.resolution[fine], false_positives=false_positives, seed=seed
-        )
+        test = calibrated_jumps(values, group.resolution[fine], false_positives=false_positives)
         hits, noise[fine], threshold[fine] = test.found, test.noise_sd, test.threshold
     elif method == "study":
         hits = study_jumps(values)
@@ -164,6 +164,7 @@ def _jump_rows(group: JumpCurves, found: list[list[Found]], n_steps: int | None)
         phase=after / length,
         speed=np.abs(change) / (after - before),
         score=score,
+        curve=curve,
     )
     return tidy(table)
 

@@ -12,16 +12,15 @@ from headspec.series.jumps import detect_jumps
 from headspec.studies.jump_published import N_STEPS
 
 
-def published_metric_jumps(runs: pd.DataFrame, *, seed: int = 0) -> Jumps:
+def published_metric_jumps(runs: pd.DataFrame) -> Jumps:
     """Jumps of every metric of the published runs, by the calibrated rule.
 
     The published stable rank is among them, and is refused for its resolution.
 
     Args:
         runs: frames of `load_ndt_run`, concatenated.
-        seed: of the simulated null.
     """
-    return detect_jumps(runs, n_steps=N_STEPS, seed=seed)
+    return detect_jumps(runs, n_steps=N_STEPS)
 
 
 def metric_table(runs: pd.DataFrame, jumps: Jumps) -> pd.DataFrame:
