@@ -5,10 +5,11 @@ One forward pass gives the activations of all layers and the accuracy of each cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int64
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headspec.activations.dimensionality import dimensionality_stats
+from headspec.activations.dimensionality_formulas import measures
 from headspec.activations.dimensionality_result import METRICS
 from headspec.results import tidy
 from headspec.training.train_log import TrainLog, read_rows
@@ -24,6 +26,8 @@ from headspec.training.vision_models import VisionModel
 
 DIMENSION_FILE = "dimensionality.csv"
 ACCURACY_FILE = "accuracy.csv"
+_TOGETHER = 500_000
+"""Numbers computed together, for speed."""
 _ROUNDINGS = 10  # errors of the products before an activation, see `dimensionality_stats`
 _RESOLUTIONS = tuple(f"{name}_resolution" for name in METRICS)
 _DIMENSION_COLUMNS = ("step", "layer", *METRICS, *_RESOLUTIONS)
@@ -43,6 +47,8 @@ class DimensionLog:
         labels: their classes.
         n_classes: number of classes.
         samples: rows of the measured matrices, as in `VisionModel.activations`.
+        resolve_every: updates between two measurements of the resolution, which costs as much as
+            all else; between them the larger of both neighbours holds.
     """
 
     def __init__(
@@ -54,11 +60,14 @@ class DimensionLog:
         labels: Int64[Tensor, " image"],
         n_classes: int,
         samples: Samples = "images",
+        resolve_every: int = 100,
     ) -> None:
+        self.resolve_every = resolve_every
         self.folder, self.model = folder, model
         self.images, self.labels = images, labels
         self.samples: Samples = samples
         self.counts = torch.bincount(labels, minlength=n_classes)
+        self._pending: dict[int, dict[str, Tensor]] = {}
         self._rows: dict[str, list[dict[str, float | int]]] = {}
         self._logs: dict[str, TrainLog] = {}
 
@@ -72,34 +81,75 @@ class DimensionLog:
             self._rows[name] = []
 
     def measure(self, step: int) -> None:
-        """Dimensionality of each layer, and accuracy and loss of each class."""
+        """One forward pass; its numbers are computed with those of the next few."""
         activations = self.model.activations(self.images, samples=self.samples)
-        if not all(bool(torch.isfinite(part).all()) for part in activations.values()):
-            raise FloatingPointError("activations that are not finite")
-        layers = measure_layers(activations)
-        self._rows[DIMENSION_FILE] += [
-            {"step": step, "layer": i, **row} for i, row in enumerate(layers)
-        ]
-        logits = activations[self.model.layer_names[-1]]
-        self._rows[ACCURACY_FILE] += [
-            {"step": step, **row} for row in class_rows(logits, self.labels, self.counts)
-        ]
+        self._pending[step] = activations
+        size = sum(part.numel() for part in activations.values())
+        if (len(self._pending) + 1) * size > _TOGETHER:
+            self._compute()
 
     def flush(self, *, to_disk: bool = False) -> None:
-        """Write what was measured."""
+        """Write what was measured; `to_disk`: all of it, and wait."""
+        if to_disk:
+            self._compute()
         for name, log in self._logs.items():
             log.append(self._rows[name])
             self._rows[name] = []
             if to_disk:
                 log.to_disk()
 
+    def _compute(self) -> None:
+        """Rows of what is pending."""
+        pending, self._pending = self._pending, {}
+        rows = iter(measure_layers([part for found in pending.values() for part in found.values()]))
+        last = self.model.layer_names[-1]
+        for step, found in pending.items():
+            limits = [{}] * len(found)
+            if step % self.resolve_every == 0:
+                limits = resolve_layers([*found.values()])
+            self._rows[DIMENSION_FILE] += [
+                {"step": step, "layer": layer, **next(rows), **limit}
+                for layer, limit in enumerate(limits)
+            ]
+            accuracy = class_rows(found[last], self.labels, self.counts)
+            self._rows[ACCURACY_FILE] += [{"step": step, **row} for row in accuracy]
 
-def measure_layers(activations: Mapping[str, Tensor]) -> list[dict[str, float]]:
-    """Columns of `dimensionality.csv` for each layer."""
-    stats = dimensionality_stats(activations, roundings=_ROUNDINGS)
-    columns = {name: getattr(stats, name).tolist() for name in METRICS}
-    columns |= {f"{name}_resolution": stats.resolution[name].tolist() for name in METRICS}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+def measure_layers(activations: Sequence[Tensor]) -> list[dict[str, float]]:
+    """Measures of each matrix: those of `dimensionality_stats`, without their resolution.
+
+    From the Gram matrix of the shorter side, in float64, of all matrices of one shape together.
+    Bits do not depend on which matrices these are.
+
+    Args:
+        activations: `sample feature` each.
+
+    Raises:
+        FloatingPointError: numbers that are not finite.
+    """
+    rows: list[dict[str, float]] = [{} for _ in activations]
+    shapes: dict[torch.Size, list[int]] = {}
+    for i, part in enumerate(activations):
+        shapes.setdefault(part.shape, []).append(i)
+    for places in shapes.values():
+        x = torch.stack([activations[i] for i in places]).double()
+        x -= x.mean(-2, keepdim=True)
+        gram = x @ x.mT if x.shape[-2] < x.shape[-1] else x.mT @ x
+        if not bool(torch.isfinite(gram.sum())):
+            raise FloatingPointError("activations that are not finite")
+        values = torch.linalg.eigvalsh(gram).clamp_min_(0).sqrt_().flip(-1).cpu().numpy()
+        found = measures(values)
+        columns = zip(*(found[name].tolist() for name in METRICS), strict=True)
+        for i, row in zip(places, columns, strict=True):
+            rows[i] = dict(zip(METRICS, row, strict=True))
+    return rows
+
+
+def resolve_layers(activations: Sequence[Tensor]) -> list[dict[str, float]]:
+    """Resolution of each matrix's measures, see `dimensionality_stats`."""
+    found = dimensionality_stats(activations, roundings=_ROUNDINGS).resolution
+    columns = zip(*(found[name].tolist() for name in METRICS), strict=True)
+    return [dict(zip(_RESOLUTIONS, row, strict=True)) for row in columns]
 
 
 def class_rows(
@@ -130,6 +180,8 @@ def read_dimensionality(
     wide = _read(folder / DIMENSION_FILE, _DIMENSION_COLUMNS)
     steps, layers = wide["step"].astype(int), wide["layer"].astype(int)
     names = [layer_names[layer] for layer in layers]
+    limits = wide[list(_RESOLUTIONS)].groupby(layers)
+    limits = np.fmax(limits.ffill(), limits.bfill())
     parts: list[dict[str, Any]] = [
         {
             "step": steps,
@@ -137,7 +189,7 @@ def read_dimensionality(
             "metric": [name] * len(wide),
             "value": wide[name],
             "layer_name": names,
-            "resolution": wide[limit],
+            "resolution": limits[limit],
         }
         for name, limit in zip(METRICS, _RESOLUTIONS, strict=True)
     ]

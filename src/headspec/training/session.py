@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Session:
         if state is None:
             self._measure(0)
             self._observe(0)
-            self._flush()
+            self._flush(0)
             self._write_checkpoint(0)
         else:
             start = int(state["step"])
@@ -144,7 +144,7 @@ class Session:
             stop = self.processes.any(interrupted())
             save = self.processes.any(late) or stop or save
         if log or save:
-            self._flush(to_disk=save)
+            self._flush(done, to_disk=save)
         if checkpoint:
             self._write_checkpoint(done)
         if save and not last:
@@ -166,24 +166,27 @@ class Session:
         if self.observer is None:
             return
         since = time.perf_counter()
-        self.task.model.eval()
-        try:
-            with torch.no_grad():
-                self.observer.measure(done)
-        except FloatingPointError as error:
-            self._flush()  # where the loss is not finite either, that is the better message
-            raise self.recorder.diverged(done, str(error)) from error
-        finally:
-            self.task.model.train()
+        with torch.no_grad(), self._named_failure(done):
+            self.observer.measure(done)
         self.recorder.pause(since)
 
-    def _flush(self, *, to_disk: bool = False) -> None:
+    def _flush(self, done: int, *, to_disk: bool = False) -> None:
         """Write the log, and what the observer has measured."""
         self.recorder.flush(to_disk=to_disk)
         if self.observer is not None:
             since = time.perf_counter()
-            self.observer.flush(to_disk=to_disk)
+            with self._named_failure(done):
+                self.observer.flush(to_disk=to_disk)
             self.recorder.pause(since)
+
+    @contextmanager
+    def _named_failure(self, done: int) -> Iterator[None]:
+        """What is not finite in a measurement ends the run as a loss that is not finite does."""
+        try:
+            yield
+        except FloatingPointError as error:
+            self.recorder.flush()  # where a loss is not finite either, it is named instead
+            raise self.recorder.diverged(done, str(error)) from error
 
     def _write_checkpoint(self, done: int) -> None:
         since = time.perf_counter()

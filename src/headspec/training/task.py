@@ -17,8 +17,8 @@ LossFunction = Callable[[nn.Module, Any], Tensor]
 class Observer(Protocol):
     """Measures the model while it is trained, without changing anything about the training.
 
-    It draws no random numbers and leaves gradients alone; the first process calls it, in
-    evaluation mode and without gradients.
+    It draws no random numbers, leaves gradients alone, and brings the model back to training mode
+    where it leaves that (for dropout or batch norm). The first process calls it, without gradients.
     """
 
     def begin(self, step: int | None) -> None:
@@ -26,7 +26,7 @@ class Observer(Protocol):
         ...
 
     def measure(self, step: int) -> None:
-        """Measure after a step; raises FloatingPointError for what is not finite."""
+        """Measure after a step. This and `flush` raise FloatingPointError for what is not finite."""
         ...
 
     def flush(self, *, to_disk: bool = False) -> None:

@@ -26,6 +26,7 @@ from headspec.training.vision_run import VisionRun, open_vision_run, write_visio
 from headspec.training.vision_stream import ImageStream
 
 _VALIDATION_BATCH = 500
+_RESOLVE_EVERY = 20  # measurements
 
 
 def train_vision(
@@ -118,6 +119,7 @@ def _task(
         labels=labels[:n],
         n_classes=n_classes,
         samples=config.samples,
+        resolve_every=_RESOLVE_EVERY * max(1, config.measure_every),
     )
     return Task(
         model=model,

@@ -168,12 +168,10 @@ def default_measured_images(config: VisionConfig) -> int:
     """How many images can be measured in under a tenth of the time of training.
 
     An update passes a batch forward and backward, at about three times the cost of a forward
-    pass; measuring is a forward pass and some small matrices. So as many images as one update in
-    five has hold the tenth for the transformer, where the forward pass is everything; more do for
-    the others, whose updates cost more than their arithmetic.
+    pass; measuring is a forward pass and small matrices. As many images as a batch, at every fifth
+    update, therefore hold the tenth; measured less often, they may be more.
     """
-    share = config.batch_size * max(1, config.measure_every) // 5
-    return max(16, min(512, {"transformer": 1, "cnn": 1, "mlp": 4}[config.model] * share))
+    return max(16, min(512, config.batch_size * max(1, config.measure_every) // 5))
 
 
 def _check(config: Any, name: str, expected: str, holds: Any) -> None:

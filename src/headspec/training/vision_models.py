@@ -47,7 +47,7 @@ class VisionModel(nn.Module):
         found: dict[str, Tensor] = {}
 
         def keep(name: str) -> Any:
-            return lambda module, given, output: found.__setitem__(name, output)
+            return lambda module, given, output: found.__setitem__(name, _rows(output, samples))
 
         hooks = [
             self.get_submodule(name).register_forward_hook(keep(name)) for name in self.layer_names
@@ -58,7 +58,7 @@ class VisionModel(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return {name: _rows(found[name], samples) for name in self.layer_names}
+        return found
 
 
 def _rows(output: Tensor, samples: Samples) -> Tensor:
