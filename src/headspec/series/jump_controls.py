@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from headspec.errors import InputError, check_choice
 from headspec.series.jump_rows import (
@@ -115,6 +115,8 @@ def match_controls(
     n_controls: int = 1,
     n_nearest: int = 5,
     reuse: bool = True,
+    sides: bool = False,
+    apart: int = 0,
     rng: np.random.Generator,
 ) -> Int[np.ndarray, "target control"]:
     """Controls of one run: of each target `n_controls` distinct steps, -1 where there are none.
@@ -125,6 +127,8 @@ def match_controls(
         grid: measured steps, increasing.
         n_steps, guard, edges, n_nearest, reuse: as in `control_steps`.
         n_controls: controls of each target; drawn among the `max(n_nearest, n_controls)` nearest.
+        sides: take the nearest before and after the target in turn, instead of drawing.
+        apart: updates between any two controls at least (without `reuse`).
         rng: of the draw.
 
     Raises:
@@ -147,13 +151,31 @@ def match_controls(
             continue
         there = strata == phase_stratum(np.array([step / n_steps]), edges)[0]
         places = np.flatnonzero(there if reuse else there & ~used)
-        away = np.abs(np.log1p(free[places]) - np.log1p(step))
-        nearest = places[np.argsort(away, kind="stable")[: max(n_nearest, n_controls)]]
-        drawn = rng.permutation(nearest)[:n_controls]
+        away = np.log1p(free[places]) - np.log1p(step)
+        if sides:
+            options = places[_alternating(away)]
+        else:
+            nearest = places[np.argsort(np.abs(away), kind="stable")]
+            options = rng.permutation(nearest[: max(n_nearest, n_controls)])
+        drawn: list[int] = []
+        for place in options:
+            if len(drawn) == n_controls:
+                break
+            if all(abs(free[place] - free[other]) >= apart for other in drawn):
+                drawn.append(int(place))
         out[i, : len(drawn)] = np.sort(free[drawn])
-        used[drawn] = True
+        for place in drawn:
+            used |= np.abs(free - free[place]) < max(1, apart)
         taken[step] = out[i]
     return out
+
+
+def _alternating(away: Float[np.ndarray, " place"]) -> Int[np.ndarray, " place"]:
+    """Order of places: the nearest on either side, the second nearest on either side, ..."""
+    order = np.argsort(np.abs(away), kind="stable")
+    later = away[order] > 0
+    rank = np.where(later, np.cumsum(later), np.cumsum(~later))
+    return order[np.argsort(rank, kind="stable")]
 
 
 def free_steps(
