@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-_SPREAD = 32  # rows evenly spread over all, up to twice as many
-_LARGEST = 16  # rows of largest norm, which a spread would miss
+_SPREAD = 16  # rows evenly spread over all, up to twice as many
+_LARGEST = 8  # rows of largest norm, which a spread would miss
 
 
 @dataclass
@@ -27,10 +27,10 @@ class KeptRows:
     spread: Tensor = field(default_factory=lambda: torch.empty(0))
     largest: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def add(self, rows: Tensor, squares: Tensor) -> None:
-        """Look at rows, `matrix row col`, whose squared norms are `squares`, `matrix row`."""
+    def add(self, rows: Tensor, norms: Tensor) -> None:
+        """Look at rows, `matrix row col`, whose norms are `norms`, `matrix row`."""
         chosen = rows[:, -self.n % self.stride :: self.stride].clone()
-        top = squares.topk(min(_LARGEST, squares.shape[-1])).indices
+        top = norms.topk(min(_LARGEST, norms.shape[-1])).indices
         largest = rows.gather(1, top[:, :, None].expand(-1, -1, rows.shape[-1]))
         if self.n:
             chosen = torch.cat([self.spread, chosen], dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -30,7 +31,7 @@ class GramSums:
         n: rows so far.
         gram: sum of x x^T over rows x, `matrix col col`, its upper triangle alone.
         mean: of the rows, `matrix col`, where samples are centred.
-        squares: sums of squares of the entries as they are, uncentred, `matrix col`.
+        squares: sum of squares of all entries as they are, uncentred, `matrix`.
         kept: some of the rows as they are.
     """
 
@@ -69,10 +70,11 @@ class GramSums:
         matrices, _, side = rows.shape
         if self.n == 0:
             self.gram = rows.new_zeros(matrices, side, side)
-            self.mean, self.squares = rows.new_zeros(2, matrices, side)
-        entries = rows.square()
-        self.squares += entries.sum(-2)
-        self.kept.add(rows, entries.sum(-1))
+            self.mean = rows.new_zeros(matrices, side)
+            self.squares = rows.new_zeros(matrices)
+        norms = torch.linalg.vector_norm(rows, dim=-1)
+        self.squares += norms.square().sum(-1)
+        self.kept.add(rows, norms)
 
     def _add_gram(self, rows: Tensor) -> None:
         """Strips of the upper triangle are all that `eigh` reads, and 5/8 of the work."""
@@ -88,16 +90,15 @@ class GramSums:
     def rank(self) -> Tensor:
         """What the rank of each matrix cannot exceed: dead and constant columns count nothing."""
         diagonal = self.gram.diagonal(dim1=-2, dim2=-1)
-        alive = diagonal > (_CONSTANT**2 * self.squares if self.centred else 0)
-        return alive.sum(-1)
+        return (diagonal > _CONSTANT**2 * self.n * self.mean.square()).sum(-1)
 
 
-def sum_gram(matrices: Tensor, *, scale: Tensor, centred: bool) -> GramSums:
+def sum_gram(matrices: Tensor, *, scale: Tensor | None, centred: bool) -> GramSums:
     """Sums over the longer side, in blocks.
 
     Args:
         matrices: `matrix sample feature`, any floating dtype.
-        scale: divides each matrix first; a power of two, which changes no digit.
+        scale: divides each matrix first, where given; a power of two changes no digit.
         centred: whether the mean sample is taken out.
     """
     _, samples, features = matrices.shape
@@ -111,14 +112,15 @@ def sum_gram(matrices: Tensor, *, scale: Tensor, centred: bool) -> GramSums:
     return sums
 
 
-def blocks(matrices: Tensor, *, scale: Tensor, dim: int):
+def blocks(matrices: Tensor, *, scale: Tensor | None, dim: int) -> Iterator[Tensor]:
     """Blocks of `matrix sample feature` along one side, scaled, as new float64 tensors."""
     rest = matrices.shape[0] * (matrices.shape[-1] if dim == -2 else matrices.shape[-2])
     for block in matrices.split(max(1, _BLOCK // rest), dim=dim):
-        yield block.to(torch.float64, copy=True).div_(scale[:, None, None])
+        block = block.to(torch.float64, copy=True)
+        yield block if scale is None else block.div_(scale[:, None, None])
 
 
-def exact_values(matrix: Tensor, *, scale: Tensor, centred: bool) -> Tensor:
+def exact_values(matrix: Tensor, *, scale: Tensor | None, centred: bool) -> Tensor:
     """Singular values of one matrix without squaring it: a QR over blocks, then an SVD.
 
     Args:
@@ -126,14 +128,14 @@ def exact_values(matrix: Tensor, *, scale: Tensor, centred: bool) -> Tensor:
         scale, centred: as in `sum_gram`.
     """
     _, samples, features = matrix.shape
+    divisor = 1.0 if scale is None else scale
+    mean = torch.zeros(1, features, dtype=torch.float64, device=matrix.device)
     if centred:
+        first = matrix[0, :1].to(torch.float64) / divisor  # constant features: exactly zero
         parts = blocks(matrix, scale=scale, dim=-2)
-        first = matrix[0, :1].to(torch.float64) / scale  # constant features: exactly zero
-        mean = first + torch.stack([(part[0] - first).sum(0) for part in parts]).sum(0) / samples
-    else:
-        mean = torch.zeros(1, dtype=torch.float64, device=matrix.device)
+        mean = first + sum((part[0] - first).sum(0) for part in parts) / samples
     if samples < 2 * features:
-        return torch.linalg.svdvals(matrix[0].to(torch.float64) / scale - mean)
+        return torch.linalg.svdvals(matrix[0].to(torch.float64) / divisor - mean)
     core = torch.zeros(0, features, dtype=torch.float64, device=matrix.device)
     for block in blocks(matrix, scale=scale, dim=-2):
         core = torch.linalg.qr(torch.cat([core, block[0] - mean]), mode="r").R

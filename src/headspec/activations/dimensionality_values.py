@@ -15,6 +15,8 @@ from headspec.errors import InputError
 
 _SQUARES = {"stable_rank", "participation_ratio", "components_90"}  # hardly feel small values
 _LOSS = 1e-8  # of a measure: what the Gram matrix may cost
+_EXACT = 1e-12  # of a measure: what an SVD costs
+_TINY = 1e-200  # of sums of squares: below, or above its inverse, matrices are scaled first
 _CHUNK = 4_000_000  # numbers of Gram matrices at a time: 32 MB
 
 Measured = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -67,26 +69,28 @@ def _measure_chunk(
     error: float,
     name: Callable[[int], str],
 ) -> Measured:
-    scale = scales(matrices, name=name)
-    sums = sum_gram(matrices, scale=scale, centred=centred)
+    scale, sums = None, sum_gram(matrices, scale=None, centred=centred)
+    if not in_range(sums):
+        scale = scales(matrices, name=name)
+        sums = sum_gram(matrices, scale=scale, centred=centred)
     spectrum = spectrum_of(sums, (matrices.shape[-2], matrices.shape[-1]))
     found, limits, lost = measure_spectrum(spectrum, error=error)
     poor = np.zeros(len(matrices), dtype=bool)
     for key in set(wanted) - _SQUARES:
         poor |= lost[key] > np.maximum(_LOSS * found[key], limits[key] / 10)
     for i in np.flatnonzero(poor):
-        exact = (
-            exact_values(matrices[i : i + 1], scale=scale[i : i + 1], centred=centred).cpu().numpy()
-        )
+        by = None if scale is None else scale[i : i + 1]
+        exact = exact_values(matrices[i : i + 1], scale=by, centred=centred).cpu().numpy()
         spectrum.values[i] = np.where(spectrum.possible[i], exact, 0.0)
     if poor.any():
         found, limits, less = measure_spectrum(spectrum, error=error)
-        lost = {key: np.where(poor, _exact_loss(found[key]), less[key]) for key in less}
+        lost = {key: np.where(poor, _EXACT * found[key], less[key]) for key in less}
     return found, {key: np.maximum(limits[key], lost[key]) for key in limits}
 
 
-def _exact_loss(found: np.ndarray) -> np.ndarray:
-    return 1e-12 * found
+def in_range(sums: GramSums) -> bool:
+    """Whether sums of squares of every matrix neither overflowed nor vanished."""
+    return bool(((sums.squares > _TINY) & (sums.squares < 1 / _TINY)).all())
 
 
 def scales(matrices: Tensor, *, name: Callable[[int], str]) -> Tensor:
@@ -135,7 +139,7 @@ def spectrum_of(sums: GramSums, sides: tuple[int, int]) -> Spectrum:
     return Spectrum(
         values=np.where(possible, values, 0.0),
         possible=possible,
-        entry_size=(sums.squares.sum(-1) / (sides[0] * sides[1])).sqrt().cpu().numpy(),
+        entry_size=(sums.squares / (sides[0] * sides[1])).sqrt().cpu().numpy(),
         sides=sides,
         weigh=weigh,
     )
