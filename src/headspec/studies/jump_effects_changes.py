@@ -20,8 +20,8 @@ def moment_changes(frame: pd.DataFrame, *, layers: Layers = "all") -> pd.DataFra
         frame, layers: as in `jump_effects`.
 
     Returns:
-        Columns `model seed moment kind matched before during after phase metric value`. Parts (layers,
-        heads, classes) that are not finite at both ends are left out of the mean.
+        Columns `model seed moment kind matched before during after phase metric value`. Parts
+        (layers, heads, classes) that are not finite at both ends are left out of the mean.
     """
     missing = [name for name in (*_PART, *_LABELS, "moment_layer") if name not in frame]
     rows: Any = frame.assign(**dict.fromkeys(missing, None))
