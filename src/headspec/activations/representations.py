@@ -139,16 +139,15 @@ def _prepared(values: Tensor, kind: str) -> Tensor:
 
 def _similarities(x: Tensor, y: Tensor, order: Tensor, kind: str) -> Tensor:
     """The similarity for each order of y's samples."""
-    shuffled = y[order]  # draw sample feature
     if kind == "cosine":
-        return (x * shuffled).sum(-1).nanmean(-1)
-    cross = x.mT @ shuffled
+        return (x * y[order]).sum(-1).nanmean(-1)
     if kind == "procrustes":
+        cross = x.mT @ y[order]
         if bool(cross.isnan().any()):
             return torch.full_like(cross[:, 0, 0], torch.nan)
         return torch.linalg.svdvals(cross).sum(-1).clamp(max=1)
-    products = cross.square().sum((-2, -1))
-    own = [(one.mT @ one).square().sum() for one in (x, y)]
+    products = _products(x, y, order)
+    own = [_products(one, one, torch.arange(len(one))[None])[0] for one in (x, y)]
     if kind == "cka":
         return (products / (own[0] * own[1]).sqrt()).clamp(max=1)
     of_x, of_y = x.square().sum(-1), y.square().sum(-1)
@@ -156,6 +155,14 @@ def _similarities(x: Tensor, y: Tensor, order: Tensor, kind: str) -> Tensor:
     own = [_unbiased(o, (r * r).sum(), len(x)) for o, r in zip(own, (of_x, of_y), strict=True)]
     scale = own[0] * own[1]
     return products / torch.where((own[0] > 0) & (own[1] > 0), scale, torch.nan).sqrt()
+
+
+def _products(x: Tensor, y: Tensor, order: Tensor) -> Tensor:
+    """|X^T Y|^2 for each order of y's samples: by features or by samples, whichever are fewer."""
+    if len(x) ** 2 > x.shape[1] * y.shape[1]:
+        return (x.mT @ y[order]).square().sum((-2, -1))
+    of_x, of_y = x @ x.mT, y @ y.mT
+    return (of_x * of_y[order[:, :, None], order[:, None]]).sum((-2, -1))
 
 
 def _unbiased(product: Tensor, of_rows: Tensor, n: int) -> Tensor:
