@@ -8,12 +8,13 @@ at most (`jump_test_rise`), and if it is larger than the resolution of the value
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from headspec.series.jump_rules import Found
-from headspec.series.jump_test_contrasts import contrast_scores, without_outliers
+from headspec.series.jump_test_contrasts import contrast_scores, widths_of, without_outliers
 from headspec.series.jump_test_null import curve_p_value, score_threshold
 from headspec.series.jump_test_rise import fit_rise
 from headspec.series.noise import local_noise_sd
@@ -76,30 +77,50 @@ def sudden_changes(
     n_points = values.shape[1]
     limits = np.maximum(resolution, [_quantum(row) for row in values])
     level = without_outliers(values)
-    scores, widths = contrast_scores(level, limits * _ROUNDING)
+    scores = contrast_scores(level, limits * _ROUNDING)
     found: list[list[Found]] = []
     for curve in range(len(values)):
-        peaks = score_peaks(scores[curve], widths[curve], threshold)
-        edges = [0, *peaks, n_points]
+        peaks = score_peaks(scores[curve], widths_of(n_points), threshold)
+        edges = [0, *(peak.at for peak in peaks), n_points]
         found.append([])
-        for i, at in enumerate(peaks):
+        for i, (at, width, score) in enumerate(peaks):
             inside = (edges[i], edges[i + 2])
-            rise = fit_rise(level[curve], at, width=int(widths[curve, at]), inside=inside)
+            rise = fit_rise(level[curve], at, width=width, inside=inside)
             if rise.sudden and abs(rise.size) > limits[curve]:
-                score = float(scores[curve, at])
                 found[curve].append(Found(rise.before, rise.after, rise.size, score))
     return found
 
 
+class Peak(NamedTuple):
+    """A point that scores high: where, by which width, and how high."""
+
+    at: int
+    width: int
+    score: float
+
+
 def score_peaks(
-    scores: Float[np.ndarray, " step"], widths: np.ndarray, threshold: float
-) -> list[int]:
-    """Points whose score reaches a threshold, the highest within one width of each; in order."""
+    scores: Float[np.ndarray, "width step"], widths: tuple[int, ...], threshold: float
+) -> list[Peak]:
+    """The highest score, then the highest of those without the same change, and so on.
+
+    A change of level is in every contrast whose points lie on both sides of it, so a peak takes
+    with it all scores that are nearer to it than their own width.
+
+    Args:
+        scores: of one curve.
+        widths: of the rows.
+        threshold: lower scores are left.
+
+    Returns:
+        Peaks in order of their points.
+    """
     left, peaks = scores.copy(), []
-    while left[at := int(left.argmax())] >= threshold:
-        peaks.append(at)
-        reach = int(widths[at])
-        left[max(at - reach, 0) : at + reach + 1] = -np.inf
+    while left.max() >= threshold:
+        row, at = (int(i) for i in np.unravel_index(left.argmax(), left.shape))
+        peaks.append(Peak(at, widths[row], float(left[row, at])))
+        for own, width in zip(left, widths, strict=True):
+            own[max(at - width + 1, 0) : at + width] = -np.inf
     return sorted(peaks)
 
 

@@ -14,7 +14,7 @@ Three things may be large without a jump, and each is taken off:
 - *single outliers*: points further from the running median of seven than 5.8 times what is usual
   nearby (3.2 standard deviations of normal noise) are drawn in to that.
 
-The score of a point is the largest over widths 4, 6, 10, 15 and 22 (up to a sixth of the curve).
+Widths are 4, 6, 10, 15 and 22 points (up to a sixth of the curve).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.ndimage import median_filter
 
 WIDTHS = (4, 6, 10, 15, 22)
@@ -49,41 +49,33 @@ def without_outliers(values: Float[np.ndarray, "curve step"]) -> Float[np.ndarra
 
 def contrast_scores(
     values: Float[np.ndarray, "curve step"], floor: Float[np.ndarray, " curve"]
-) -> tuple[Float[np.ndarray, "curve step"], Int[np.ndarray, "curve step"]]:
-    """The score of a change of level between each point and the one before it.
+) -> Float[np.ndarray, "curve width step"]:
+    """The score of a change of level between each point and the one before it, for each width.
 
     Args:
         values: curves of 30 points or more, without outliers.
         floor: smallest scale of a contrast, in the unit of the values.
 
     Returns:
-        The score (0 or less: not above what lies beside it; -inf within 2 x 4 points of either
-        end), and the width that gave it.
+        The scores, for each of `widths_of` the points: 0 or less where a contrast is not above
+        what lies beside it, -inf within two widths of either end.
     """
     n_points = values.shape[1]
     size = _noise_trend(values, floor)
-    sums, squares = _running_sums(values), _running_sums(size**2)
-    best = np.full(values.shape, -np.inf)
-    chosen = np.zeros(values.shape, dtype=np.int64)
-    for width in widths_of(n_points):
+    sums = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+    widths = widths_of(n_points)
+    scores = np.full((len(values), len(widths), n_points), -np.inf)
+    for i, width in enumerate(widths):
         means = (sums[:, width:] - sums[:, :-width]) / width
         contrasts = means[:, width:] - means[:, :-width]
-        spread = np.sqrt((squares[:, 2 * width :] - squares[:, : -2 * width]) / (2 * width))
-        contrasts = contrasts / spread
+        contrasts = contrasts / size[:, width : n_points - width + 1]
         at, around = _around(n_points, width)
         here = contrasts[:, at - width]
         sign = np.sign(here)
         beside = np.maximum(contrasts[:, at - 2 * width] * sign, contrasts[:, at] * sign)
-        scale = np.maximum(_scale(contrasts, around), floor[:, None] / spread[:, at - width])
-        score = (np.abs(here) - np.maximum(beside, 0)) / np.maximum(scale, _TINY)
-        better = score > best[:, at]
-        best[:, at] = np.where(better, score, best[:, at])
-        chosen[:, at] = np.where(better, width, chosen[:, at])
-    return best, chosen
-
-
-def _running_sums(values: np.ndarray) -> np.ndarray:
-    return np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+        scale = np.maximum(_scale(contrasts, around), floor[:, None] / size[:, at])
+        scores[:, i, at] = (np.abs(here) - np.maximum(beside, 0)) / np.maximum(scale, _TINY)
+    return scores
 
 
 def _noise_trend(values: np.ndarray, floor: np.ndarray) -> np.ndarray:
@@ -93,7 +85,7 @@ def _noise_trend(values: np.ndarray, floor: np.ndarray) -> np.ndarray:
     logs = np.log(np.maximum(differences, np.maximum(least, _TINY)))
     along = np.linspace(-1, 1, differences.shape[1])
     slope = (logs @ along) / (along @ along)
-    return np.exp(slope[:, None] * np.linspace(-1, 1, values.shape[1]))
+    return np.exp(slope[:, None] * np.linspace(-1, 1, values.shape[1] + 1))[:, :-1]
 
 
 def _scale(contrasts: np.ndarray, around: np.ndarray) -> np.ndarray:
