@@ -27,6 +27,9 @@ class Jumps:
             rounding: no jump is looked for) or `"too short"`.
         method: the rule.
         false_positives: accepted rate of the calibrated rule, per 1,000 points; None for others.
+
+    What it does not show: one jump of many curves is no finding by itself. Compare how many there
+    are with how many the accepted rate gives (`summary`), or correct `p` for the number of curves.
     """
 
     table: pd.DataFrame
@@ -65,8 +68,8 @@ class Jumps:
         ]
         if self.false_positives is not None:
             lines.append(
-                f"At most {self.false_positives:g} per 1,000 points are expected of curves "
-                "without jumps."
+                f"Curves without jumps give at most {self.false_positives:g} per 1,000 points: "
+                f"{self.false_positives * points / 1000:.1f} here."
             )
         if refused.any():
             metrics = ", ".join(sorted(set(curves["metric"].to_numpy(dtype=str)[refused])))

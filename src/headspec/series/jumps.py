@@ -68,6 +68,14 @@ def detect_jumps(
             resolution. Among several, such a curve has the verdict `"below resolution"` and no
             jumps.
 
+    What it does not show: jumps within 8 points of either end, or close to each other; a large
+    fast change at the start of training is drift to the calibrated rule. The other rules call a
+    share of all points whatever the curve does. A metric can jump where the network changes
+    smoothly.
+
+    References: `docs/jump_detection.md` for the calibrated rule; ndtracker's `JumpDetector`;
+    Killick, Fearnhead, Eckley, JASA 107 (2012), for changepoints.
+
     Example:
         >>> import numpy as np
         >>> from headspec.series.jumps import detect_jumps
