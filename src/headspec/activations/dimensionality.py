@@ -52,13 +52,15 @@ def dimensionality_stats(
     is above 1e-8 of the measure and a tenth of its resolution, an SVD takes over. Agreement
     with an SVD in float64 is 1e-10 mostly.
 
-    **Resolution.** Entries are rounded to their dtype: relative errors of up to `eps / 2`, taken as
-    independent with standard deviation `eps / sqrt(12)`. To first order s_k moves by u_k^T E v_k;
-    that gives each measure a standard deviation, and the resolution is three of a difference of
-    two measurements, plus what rounding always adds (singular values that would be 0, and equal
-    largest values, which it drives apart). Differences below it are no differences. It is 4 to
-    20 times the standard deviation of one rounding, see docs/dimensionality.md; for
-    `components_90` it is 1.
+    **Resolution.** Entries are rounded to their dtype: errors of up to `eps / 2` of themselves,
+    taken as independent with standard deviation `eps / sqrt(12)`. To first order a measure moves by
+    the sum over entries of x_ij df/dx_ij, with df/dX = sum over k of (df/ds_k) u_k v_k^T
+    (evaluated on up to 80 rows, the largest among them). The resolution is three standard
+    deviations of a difference of two measurements, plus what rounding does always: lift values
+    that would be 0, drive equal largest ones apart. Differences below it are no differences. It is
+    about 5.5 times the standard deviation that rounding causes (4 to 13), and more
+    where values that would be 0 or equal dominate. For `components_90` it is 1. It does not hold
+    where errors are not independent: a feature whose spread is below the grid of its dtype.
 
     Args:
         activations: samples in rows, any floating dtype and device; leading dimensions are a
@@ -68,8 +70,8 @@ def dimensionality_stats(
             the mean is then a direction, often the largest.
         metrics: which measures; None: all.
         roundings: size of an entry's error, in roundings to the dtype. 1 is storage alone.
-            Activations of a float32 network carry the errors of the products before them: 2 to 5
-            in networks of five to six layers; use 10 to be safe.
+            Activations carry the errors of all products before them, 2 to 18 roundings in float32
+            networks of 5 to 20 layers: 10 kept every difference measured within the resolution.
         dtype: what the entries were rounded to, if not the tensor's own: bfloat16 activations
             that were made float32 later.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-_SPREAD = 16  # rows evenly spread over all, up to twice as many
-_LARGEST = 8  # rows of largest norm, which a spread would miss
+_SPREAD = 32  # rows evenly spread over all, up to twice as many
+_LARGEST = 16  # rows of largest norm, which a spread would miss
 
 
 @dataclass

@@ -20,6 +20,7 @@ TwoNNEstimator = Literal["mle", "fit"]
 """Maximum likelihood with the tail censored, or the paper's line through the origin."""
 
 _BLOCK = 4_000_000  # distances at a time: 32 MB
+_SHARED = 1.5  # times the variance of independent points, measured for dimensions 1 to 12
 _CANDIDATES = 8  # neighbours whose distance is computed again without cancellation
 
 
@@ -88,10 +89,11 @@ def two_nn_dimension(
     - `"fit"`: the paper's least-squares line through the origin of -ln(1 - i / n) on x_i, d its
       slope, on which the bulk has less weight.
 
-    **Interval.** Both estimates are weighted sums of independent exponentials over d, if points
-    were independent: a gamma law, exact for `"mle"` and matched in mean and variance for `"fit"`.
-    They are not quite, since neighbours share distances; see docs/dimensionality.md for the
-    coverage measured.
+    **Interval.** If the ratios were independent, d times the sum of either estimate would follow a
+    gamma law, exactly for `"mle"` and matched in mean and variance for `"fit"`. Neighbours share
+    distances, which makes the variance 1.5 times as large (1.35 to 1.65 on uniform points without
+    edges, in 1 to 12 dimensions and at 100 to 2,000 points); the interval is widened by that.
+    Without it a 95 % interval covers 88 %.
 
     Args:
         points: samples in rows, any floating dtype and device; distances in float64, in blocks of
@@ -181,15 +183,17 @@ def _two_distances(points: Tensor) -> np.ndarray:
     centred = points - points.mean(0)
     squares = centred.square().sum(-1)
     count = min(_CANDIDATES, len(points) - 1)
+    size = max(1, _BLOCK // len(points))
     found = []
-    for start in range(0, len(points), max(1, _BLOCK // len(points))):
-        block = centred[start : start + max(1, _BLOCK // len(points))]
+    for start in range(0, len(points), size):
+        block = centred[start : start + size]
         apart = torch.addmm(squares, block, centred.mT, alpha=-2)
-        own = torch.arange(len(block), device=points.device)
-        apart[own, own + start] = torch.inf
+        apart.diagonal(start).fill_(torch.inf)
         nearest = apart.topk(count, largest=False).indices
-        for rows, places in zip(block.split(256), nearest.split(256), strict=True):
-            exact = (rows[:, None] - centred[places]).square().sum(-1).sqrt()
+        for rows, places in zip(
+            points[start : start + size].split(256), nearest.split(256), strict=True
+        ):
+            exact = (rows[:, None] - points[places]).square().sum(-1).sqrt()
             found.append(exact.topk(2, largest=False).values)
     return torch.cat(found).cpu().numpy()
 
@@ -220,7 +224,7 @@ def _estimate(
             fix="Points on a lattice have no dimension here: take them before rounding.",
         )
     pulls = np.cumsum(weights[::-1])[::-1] / (n - np.arange(kept))  # of E_j in the sum
-    mean, variance = pulls.sum(), (pulls**2).sum()
+    mean, variance = pulls.sum(), _SHARED * (pulls**2).sum()
     scale = float(weights @ weights) if estimator == "fit" else float(kept)
     ends = gamma.ppf([(1 - level) / 2, (1 + level) / 2], mean**2 / variance)
     low, high = ends * (variance / mean) / total
