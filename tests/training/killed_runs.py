@@ -14,10 +14,10 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import torch
+from forked import exit_code, in_child
 from tiny_training import MODEL, tiny_config
 
 from headspec.training import atomic_files
@@ -26,26 +26,6 @@ from headspec.training.train_config import OptimizerConfig
 from headspec.training.trainer import train
 
 CONFIG = tiny_config(steps=30, checkpoints=(3, 7, 15), save_every=2)
-
-
-def in_child(work) -> int:
-    """Fork, work, leave; returns the child's id."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return child
-
-
-def exit_code(child: int) -> int:
-    """Zero, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def whole_run(folder: Path) -> None:

@@ -26,7 +26,7 @@ class Observer(Protocol):
         ...
 
     def measure(self, step: int) -> None:
-        """Measure after a step. This and `flush` raise FloatingPointError for what is not finite."""
+        """Measure after a step; this and `flush` raise FloatingPointError where not finite."""
         ...
 
     def flush(self, *, to_disk: bool = False) -> None:

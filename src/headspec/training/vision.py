@@ -71,7 +71,7 @@ def train_vision(
         >>> import tempfile
         >>> config = VisionConfig(model="mlp", steps=20, measure_every=10, checkpoints=(10,))
         >>> run = train_vision(config, out=tempfile.mkdtemp() + "/mlp", progress=False)
-        >>> run.steps, sorted(run.dimensionality["step"].unique())
+        >>> run.steps, run.dimensionality["step"].unique().tolist()
         ((0, 10, 20), [0, 10, 20])
     """
     folder = Path(out)
