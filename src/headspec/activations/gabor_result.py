@@ -15,6 +15,8 @@ from headspec.weights.batch_frames import spread
 
 Colour = Literal["sum", "first_component"]
 COLOURS: tuple[Colour, ...] = get_args(Colour)
+Noise = Literal["white", "smooth"]
+NOISES: tuple[Noise, ...] = get_args(Noise)
 DESCRIBED = (
     "r_squared", "orientation", "frequency", "width_across", "width_along", "phase", "amplitude"
 )  # fmt: skip
@@ -44,6 +46,8 @@ class GaborFits:
         size: height and width of the filters.
         colour: how channels became one (`"sum"`, `"first_component"`); None without channels.
         colour_share: share of a filter's squared weights in what was fitted; 1 without channels.
+        noise: `"white"` or `"smooth"`.
+        noise_correlation: of adjacent pixels of the noise; 0 for white noise.
         n_null, seed: noise filters and their seed.
     """
 
@@ -63,6 +67,8 @@ class GaborFits:
     size: tuple[int, int]
     colour: Colour | None
     colour_share: Float[np.ndarray, " filter"]
+    noise: Noise
+    noise_correlation: float
     n_null: int
     seed: int
 
@@ -75,7 +81,8 @@ class GaborFits:
         """One row a filter and metric (`gabor_r_squared`, `gabor_orientation`, ...), then the mean.
 
         `null_mean`, `null_sd`, `p` and the extra column `p_fdr` go with R^2; `filter` is its
-        number, missing for `gabor_r_squared_mean`. `n` is the number of values of a filter.
+        number, missing for `gabor_r_squared_mean`; `noise` is the null. `n` counts the values
+        of a filter.
         """
         numbers = np.arange(len(self.r_squared))
         frames = [
@@ -98,7 +105,7 @@ class GaborFits:
         frame = pd.concat([*frames, pd.DataFrame([mean])], ignore_index=True)
         frame = frame.astype({"filter": "Int64"})
         n = self.size[0] * self.size[1]
-        return tidy(frame, n=n, seed=self.seed if self.n_null else None)
+        return tidy(frame, n=n, seed=self.seed if self.n_null else None).assign(noise=self.noise)
 
     def summary(self) -> str:
         """The fits in words, beside noise."""
@@ -109,9 +116,9 @@ class GaborFits:
         if self.n_null:
             better = int((self.p_fdr <= 0.05).sum())
             head += (
-                f" (noise of that size: {spread(self.null_r_squared)}); {better} better than "
-                f"noise at a false discovery rate of .05, mean {self.overall.observed:.3f} "
-                f"(noise {self.overall.mean:.3f}, p {self.overall.p_value:.3g})"
+                f" ({self.noise} noise of that size: {spread(self.null_r_squared)}); {better} "
+                "better than noise at a false discovery rate of .05, mean "
+                f"{self.overall.observed:.3f} (noise {self.overall.mean:.3f}, p {self.overall.p_value:.3g})"
             )
         constant = int(np.isnan(self.r_squared).sum())
         return head + "." + (f" {constant} constant." if constant else "")
