@@ -118,7 +118,8 @@ class GaborFits:
             head += (
                 f" ({self.noise} noise of that size: {spread(self.null_r_squared)}); {better} "
                 "better than noise at a false discovery rate of .05, mean "
-                f"{self.overall.observed:.3f} (noise {self.overall.mean:.3f}, p {self.overall.p_value:.3g})"
+                f"{self.overall.observed:.3f} (noise {self.overall.mean:.3f}, "
+                f"p {self.overall.p_value:.3g})"
             )
         constant = int(np.isnan(self.r_squared).sum())
         return head + "." + (f" {constant} constant." if constant else "")
