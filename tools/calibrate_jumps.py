@@ -1,7 +1,7 @@
 """Measure how curves without jumps score, and try the rules for jumps on the battery.
 
     python tools/calibrate_jumps.py table     # writes src/headspec/series/jump_test_table.py
-    python tools/calibrate_jumps.py battery   # writes tools/jump_battery.csv, prints the tables
+    python tools/calibrate_jumps.py battery   # writes tools/jump_battery.csv and the page's tables
 
 Some minutes each on one core; everything is seeded.
 """
@@ -18,14 +18,18 @@ import pandas as pd
 
 from headspec.series.jump_battery import score_detector
 from headspec.series.jump_battery_curves import NULL_CURVES
+from headspec.series.jump_result import Method
 from headspec.series.jump_test import sudden_changes
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "src" / "headspec" / "series" / "jump_test_table.py"
 BATTERY = ROOT / "tools" / "jump_battery.csv"
+PAGE = ROOT / "docs" / "jump_detection.md"
+MARKS = "<!-- written by tools/calibrate_jumps.py -->\n", "<!-- end of what it writes -->"
 LENGTHS = (30, 45, 60, 80, 120, 180, 260, 400, 700, 1200, 2000)
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-METHODS = ("calibrated", "study", "trailing_window", "changepoints")
+METHODS: tuple[Method, ...] = ("calibrated", "study", "trailing_window", "changepoints")
+OTHER_LENGTHS = (60, 120, 200, 1000, 2000)
 _LOWEST = 2.5
 
 
@@ -68,31 +72,49 @@ def write_table(points: int, workers: int) -> None:
     )
 
 
-def battery_rows(method: str, n_points: int, n_series: int) -> pd.DataFrame:
+def battery_rows(method: Method, n_points: int, n_series: int) -> pd.DataFrame:
     return score_detector(method, n_series=n_series, n_points=n_points, seed=1)
 
 
 def write_battery(series: int, workers: int) -> None:
-    jobs = [(method, 400, series) for method in METHODS]
-    jobs += [("calibrated", n_points, series) for n_points in (60, 120, 200, 1000, 2000)]
+    methods = (*METHODS, *(METHODS[0] for _ in OTHER_LENGTHS))
+    lengths = (*(400 for _ in METHODS), *OTHER_LENGTHS)
     with ProcessPoolExecutor(workers) as pool:
-        frames = list(pool.map(battery_rows, *zip(*jobs, strict=True)))
+        frames = list(pool.map(battery_rows, methods, lengths, [series] * len(methods)))
     frame = pd.concat(frames, ignore_index=True)
     columns = ["method", "kind", "series", "metric", "value", "se", "n", "n_points", "size", "seed"]
     frame[columns].to_csv(BATTERY, index=False, float_format="%.4g")
-    for metric in ("false_positives", "recall"):
-        rows = frame[frame["metric"] == metric]
-        print(markdown(rows[rows["n_points"] == 400], "method"))
-        print(markdown(rows[rows["method"] == "calibrated"], "n_points"))
+    page = PAGE.read_text()
+    start, end = page.index(MARKS[0]) + len(MARKS[0]), page.index(MARKS[1])
+    PAGE.write_text(page[:start] + "\n" + page_tables(frame, series) + "\n" + page[end:])
+
+
+def page_tables(frame: pd.DataFrame, series: int) -> str:
+    """The tables of the page: all rules at 400 points, the calibrated one at other lengths."""
+    parts = [f"{series} curves of each kind; standard errors over curves in brackets.\n"]
+    said = {
+        "false_positives": "False positives per 1,000 points",
+        "recall": "Recall of jumps of three noise standard deviations, within 5 points",
+    }
+    for metric, words in said.items():
+        parts.append(f"**{words}, 400 points**\n")
+        parts.append(markdown(frame.query("metric == @metric and n_points == 400"), "method"))
+        kind = "null" if metric == "false_positives" else "planted"
+        query = f"metric == @metric and method == 'calibrated' and kind == {kind!r}"
+        parts.append(f"**{words}, the calibrated rule by the number of points**\n")
+        parts.append(markdown(frame.query(query), "n_points"))
+    return "\n".join(parts)
 
 
 def markdown(rows: pd.DataFrame, across: str) -> str:
-    names = list(dict.fromkeys(rows[across]))
+    names = sorted(set(rows[across]), key=lambda x: METHODS.index(x) if x in METHODS else x)
     lines = [f"| curve | {' | '.join(map(str, names))} |", "|---" * (len(names) + 1) + "|"]
-    for series in dict.fromkeys(rows["series"]):
-        own = rows[rows["series"] == series].set_index(across)
-        cells = [f"{own.loc[name, 'value']:.2f} ({own.loc[name, 'se']:.2f})" for name in names]
-        lines.append(f"| {series} | {' | '.join(cells)} |")
+    cells = {
+        (row["series"], row[across]): f"{row['value']:.2f} ({row['se']:.2f})"
+        for row in rows.to_dict("records")
+    }
+    for series in dict.fromkeys(rows["series"].tolist()):
+        lines.append(f"| {series} | {' | '.join(cells[series, name] for name in names)} |")
     return "\n".join(lines) + "\n"
 
 
