@@ -175,6 +175,7 @@ def test_silent_and_constant_units_are_not_defined():
     assert found.p[1] == 1
     assert np.isnan(found.p[0])
     assert "Not defined for 1." in found.summary()
+    assert found.to_frame()["preferred_class"].isna().tolist() == [True, False, False, True]
     for measure in ("eta_squared", "d_prime"):
         other = hs.class_selectivity(values, labels, measure=measure, n_null=19)
         assert np.isnan(other.value).tolist() == [True, True, False]
@@ -207,6 +208,7 @@ def test_other_dtypes_and_labels_as_tensors(dtype):
     [
         (lambda v: hs.class_selectivity(v, np.zeros(4, int)), r"two classes .* only \[0\]"),
         (lambda v: hs.class_selectivity(v, np.arange(3)), r"shape \[3\]"),
+        (lambda v: hs.class_selectivity(v, np.array([0.2, 0.7, 1.0, 0.2])), "one whole number"),
         (lambda v: hs.class_selectivity(v, np.arange(4), n_null=-1), "n_null of 0 or more"),
         (lambda v: hs.class_selectivity(v, np.arange(4), measure="mean"), "measure out of"),
         (lambda v: hs.class_selectivity(v[:1], np.arange(1)), "at least 2 sample"),

@@ -61,7 +61,7 @@ def class_selectivity(
 
     Raises:
         InputError: negative activations with `"index"`, fewer than two classes, labels of another
-            length, or activations that are not finite `sample unit`.
+            length or not whole numbers, or activations that are not finite `sample unit`.
 
     References:
         Morcos et al. 2018, arXiv:1803.06959. Leavitt and Morcos 2020, arXiv:2003.01262.
@@ -107,11 +107,11 @@ def class_selectivity(
 def _classes(labels: Tensor | np.ndarray, n_samples: int) -> tuple[tuple[int, ...], np.ndarray]:
     """The classes, and each sample's place among them."""
     plain = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if plain.shape != (n_samples,):
+    if plain.shape != (n_samples,) or plain.dtype.kind not in "iub":
         raise InputError(
-            expected=f"one label for each of {n_samples} samples",
-            got=f"labels of shape {list(plain.shape)}",
-            fix="Give labels in the order of the samples.",
+            expected=f"one whole number for each of {n_samples} samples",
+            got=f"labels of shape {list(plain.shape)}, {plain.dtype}",
+            fix="Give class numbers in the order of the samples.",
         )
     classes, codes = np.unique(plain, return_inverse=True)
     if len(classes) < 2:

@@ -32,7 +32,8 @@ class ClassSelectivity:
         null_mean, null_sd: of the same units with labels shuffled; nan without a null.
         p: share of the shuffles with at least the value, the observed order among them; nan
             without a null and where `value` is.
-        preferred: label of the class with the largest mean.
+        preferred: label of the class with the largest mean, the first of equals; missing in the
+            frame where `value` is not defined.
         class_means: mean of each unit for each class.
         overall: mean of `value` over the units where it is defined, with its null: the same
             shuffles for all units, so that their correlation is kept.
@@ -79,7 +80,7 @@ class ClassSelectivity:
             "null_sd": self.null_sd,
             "p": self.p,
             "p_fdr": self.p_fdr,
-            "preferred_class": self.preferred,
+            "preferred_class": np.where(np.isnan(self.value), np.nan, self.preferred),
         }
         mean = {
             "metric": f"{metric}_mean",
