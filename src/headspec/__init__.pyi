@@ -209,6 +209,14 @@ from .stats import permutation_p as permutation_p
 from .stats import summarise_null as summarise_null
 from .studies.factorial import factorial_effects as factorial_effects
 from .studies.factorial_result import FactorialEffects as FactorialEffects
+from .studies.jump_effects_matched import jump_effects as jump_effects
+from .studies.jump_hypotheses import JumpFindings as JumpFindings
+from .studies.jump_hypotheses import judge_jump_hypotheses as judge_jump_hypotheses
+from .studies.jump_infrastructure import compare_representations as compare_representations
+from .studies.jump_infrastructure import experiment_summary as experiment_summary
+from .studies.jump_moments import CriticalMoments as CriticalMoments
+from .studies.jump_moments import identify_moments as identify_moments
+from .studies.jump_moments_measures import measure_moments as measure_moments
 from .sweeps import SweepError as SweepError
 from .sweeps import UnverifiedSuiteWarning as UnverifiedSuiteWarning
 from .sweeps import sweep as sweep

@@ -68,7 +68,8 @@ def arrange_events(moments: Any, *, kind: str = "jump") -> pd.DataFrame:
         kind: what is compared with controls.
 
     Returns:
-        Rows of moments that are in a block: `moment event block jump` (whether it is one).
+        Rows of moments that are in a block: `moment event block jump during` (`jump`: whether it
+        is one).
     """
     jumps = moments.loc[moments["kind"] == kind].assign(jump=True)
     others = moments.loc[~moments["kind"].isin(["control", "landmark"])]
@@ -90,7 +91,8 @@ def arrange_events(moments: Any, *, kind: str = "jump") -> pd.DataFrame:
     joined = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(both), len(both)))
     both["block"] = connected_components(joined, directed=False)[1][events] if len(both) else 0
     kinds = both.groupby("block")["jump"].transform("nunique")
-    return both.loc[kinds == 2, ["moment", "event", "block", "jump"]].reset_index(drop=True)
+    columns = ["moment", "event", "block", "jump", "during"]
+    return both.loc[kinds == 2, columns].reset_index(drop=True)
 
 
 def _overlaps(rows: Any, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -124,20 +126,16 @@ def matched_blocks(changes: np.ndarray, events: pd.DataFrame) -> list[MatchedBlo
         Blocks that have a jump and a control with a number.
     """
     known = np.isfinite(changes)
-    rows: Any = pd.DataFrame(
-        {
-            "block": events["block"].to_numpy()[known],
-            "event": events["event"].to_numpy()[known],
-            "jump": events["jump"].to_numpy(bool)[known],
-            "change": changes[known],
-        }
-    )
-    means = rows.groupby(["block", "event", "jump"], as_index=False)["change"].mean()
+    columns = (events[name].to_numpy(int)[known] for name in ("event", "block", "jump"))
+    (event, block, jump), values = columns, changes[known]
+    _, first, group = np.unique(event, return_index=True, return_inverse=True)
+    means = np.bincount(group, weights=values) / np.bincount(group)
+    blocks, is_jump = block[first], jump[first] == 1
     found = []
-    for _, block in means.groupby("block"):
-        is_jump, values = block["jump"].to_numpy(bool), block["change"].to_numpy(float)
-        if is_jump.any() and not is_jump.all():
-            found.append(MatchedBlock(values[is_jump], values[~is_jump]))
+    for number in np.unique(blocks):
+        parts = means[(blocks == number) & is_jump], means[(blocks == number) & ~is_jump]
+        if all(map(len, parts)):
+            found.append(MatchedBlock(*parts))
     return found
 
 

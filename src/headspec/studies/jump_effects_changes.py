@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 Layers = Literal["all", "own"]
 _PART = ("layer_name", "head", "class")
@@ -51,3 +53,40 @@ def _own(rows: Any) -> np.ndarray:
         ],
         dtype=bool,
     )
+
+
+def without_trend(
+    changes: Sequence[Float[np.ndarray, " moment"]],
+    places: Sequence[Float[np.ndarray, " moment"]],
+    models: Sequence[str],
+) -> list[Float[np.ndarray, " moment"]]:
+    """Changes less their trend over training: linear in log(1 + step), one slope a model.
+
+    Where jumps crowd, their controls lie further into training, where everything changes less. The
+    slope is fitted to jumps and controls alike, within runs; part of what jumps bring is taken for
+    trend where they come earlier than their controls, which errs on the side of no effect.
+
+    Args:
+        changes: of each run's moments; nan where not known.
+        places: their steps.
+        models: of each run; runs of a model share a slope.
+
+    Returns:
+        The changes of each run; untouched where a model has too few moments for a slope (fewer
+        than four more than runs).
+    """
+    out = [values.copy() for values in changes]
+    for model in dict.fromkeys(models):
+        runs = [i for i, name in enumerate(models) if name == model]
+        run = np.repeat(runs, [len(changes[i]) for i in runs])
+        values = np.concatenate([changes[i] for i in runs])
+        place = np.log1p(np.concatenate([places[i] for i in runs]))
+        known = np.isfinite(values)
+        if known.sum() < len(set(run[known])) + 4:
+            continue
+        within = (run[known, None] == runs).astype(float)
+        design = np.column_stack([place[known], within])
+        slope = np.linalg.lstsq(design, values[known], rcond=None)[0][0]
+        for i in runs:
+            out[i] -= slope * (place[run == i] - place[known].mean())
+    return out

@@ -12,7 +12,8 @@ import pandas as pd
 from headspec.results import tidy
 from headspec.series.jump_result import Jumps
 from headspec.studies.hypotheses import HypothesisVerdict, Verdict
-from headspec.studies.jump_effects import LEAST_SEEDS, Decision, jump_effects
+from headspec.studies.jump_effects_decisions import LEAST_SEEDS, Decision
+from headspec.studies.jump_effects_matched import jump_effects
 from headspec.studies.jump_hypotheses_counts import EARLY, compare_rates, early_share, jump_rates
 from headspec.studies.jump_hypotheses_words import (
     count_words,
@@ -41,13 +42,14 @@ LATE_GAIN = 0.01
 
 RULES = f"""The rules were written before any result was seen. At jumps: a change is measured from
 before to after a jump, less the same for windows of equal width, as far into training, that hold
-no jump, averaged over the jumps of a run and then over runs. It is there if q (permutation of the
-labels of jumps and controls inside matched blocks, one-sided, corrected by Holm's method inside a
-hypothesis) is at most .05, the 95 % interval over seeds and moments leaves out 0, and three of
-four seeds (of three: all) have its sign; absent if q is larger and the interval leaves out one
-unit, the standard deviation of the difference between two windows that nothing tells apart; else
-open. The labels are permuted moment by moment, since flipping the sign of three seeds cannot give
-a p below 1/8. Nothing is decided with fewer than {LEAST_SEEDS} seeds.
+no jump, both less their trend in log(1 + step), averaged over the jumps of a run and then over
+runs. It is there if q (permutation of the labels of jumps and controls inside matched blocks,
+one-sided, corrected by Holm's method inside a hypothesis) is at most .05, the 95 % interval over
+seeds and moments leaves out 0, and three of four seeds (of three: all) have its sign; absent if q
+is larger and the interval leaves out one unit, the standard deviation of the difference between
+two windows that nothing tells apart; else open. The labels are permuted moment by moment, since
+flipping the sign of three seeds cannot give a p below 1/8. Nothing is decided with fewer than
+{LEAST_SEEDS} seeds.
 1. Heads: supported if entropy falls and heads diverge at jumps of the transformer, both there;
 not supported if one of them is absent; without a jump there is nothing to compare: not decided.
 2. Convolutions: supported if the CNN has more jumps per 1,000 points than the MLP (p at most .05,
