@@ -226,8 +226,9 @@ def _check(
             got=f"{rows['run'].nunique()} pairs of model and seed",
             fix="Make a plan for each: `frame[(frame.model == ...) & (frame.seed == ...)]`.",
         )
-    for name, (value, least) in (counts | {"spacing": (spacing or 1, 1)}).items():
-        if value < least or spacing == 0:
+    counts = counts | {"spacing": (1 if spacing is None else spacing, 1)}
+    for name, (value, least) in counts.items():
+        if value < least:
             raise InputError(
                 expected=f"{name} of {least} or more", got=f"{value}", fix=f"Pass another {name}=."
             )

@@ -23,6 +23,8 @@ from headspec.series.jump_rows import (
 )
 from headspec.stats import bootstrap_interval, permutation_p
 
+_CALIPER = 1.5  # largest ratio of the steps of a jump and its controls
+
 
 def loss_around_jumps(
     jumps: JumpSource,
@@ -44,11 +46,13 @@ def loss_around_jumps(
                  [step_before - window, step_before]
 
     Losses fall anyway, so most jumps "coincide with improvement", and so does any other step.
-    Controls are steps of the same run and part of the training, the nearest in log(1 + step) on
-    either side in turn, whose windows hold no jump of any layer, `window` updates apart, none of
-    them for two moments. Their mean is weighted to lie at the log(1 + step) of the jump. Jumps of
-    several layers at one step are one moment; moments whose windows overlap are one episode, of
-    which the mean counts once. p is that of flipping the sign of each unit's difference.
+    Controls are steps of the same run whose windows hold no jump of any layer, the nearest in
+    log(1 + step) on either side in turn, `window` updates apart, none of them for two moments.
+    Their mean is weighted to lie at the log(1 + step) of the jump. A moment is left out where
+    there is no control on one side by a factor of 1.5 in step, or a window is cut by the end of
+    the losses. Jumps of several layers at one step are one moment; moments whose windows overlap
+    are one episode, of which the mean counts once. p is that of flipping the sign of each unit's
+    difference.
 
     Args:
         jumps: `Jumps` or its frame.
@@ -99,7 +103,7 @@ def loss_around_jumps(
         loss = _loss_of(losses, column, run, several=several)
         table = _moments(run)
         targets = table["step"].to_numpy()
-        table["part"] = [PHASE_NAMES[i] for i in phase_stratum(table["step"] / length, EDGES)]
+        table["part"] = [PHASE_NAMES[i] for i in phase_stratum(targets / length, EDGES)]
         table["episode"] = _episodes(table, width)
         found = match_controls(
             targets,
@@ -107,7 +111,7 @@ def loss_around_jumps(
             grid,
             n_steps=length,
             guard=width,
-            edges=EDGES,
+            edges=(),
             n_controls=n_controls,
             reuse=False,
             sides=True,
@@ -174,7 +178,7 @@ def _loss_of(losses: Any, column: str, run: Any, *, several: bool) -> Any:
 def _change(
     loss: Any, before: Int[np.ndarray, " place"], after: Int[np.ndarray, " place"], width: int
 ) -> Float[np.ndarray, " place"]:
-    """Mean loss behind less mean loss ahead of each place; nan without a loss on either side."""
+    """Mean loss behind less mean loss ahead of each place; nan where either window is cut."""
     at, values = loss.index.to_numpy(), loss.to_numpy()
     sums = np.concatenate([[0.0], np.cumsum(values - values.mean())])
 
@@ -183,7 +187,9 @@ def _change(
         n = np.maximum(high - low, 0)
         return np.where(n > 0, (sums[high] - sums[low]) / np.maximum(n, 1), np.nan)
 
-    return mean(after, after + width) - mean(before - width, before)
+    change = mean(after, after + width) - mean(before - width, before)
+    whole = (before - width >= at[0]) & (after + width <= at[-1])
+    return np.where(whole, change, np.nan)
 
 
 def _interpolating(
@@ -191,18 +197,17 @@ def _interpolating(
 ) -> Float[np.ndarray, "moment control"]:
     """Weights of the controls, of sum 1: their mean log(1 + step) is that of the moment.
 
-    With controls on one side only all weigh the same; without any all weights are 0.
+    All 0 where there is none within a factor of `_CALIPER` on both sides.
     """
-    there = controls >= 0
     away = np.log1p(np.maximum(controls, 0)) - np.log1p(targets)[:, None]
-    weights = np.zeros(controls.shape)
+    there = (controls >= 0) & (np.abs(away) <= np.log(_CALIPER))
     sides = [there & (away <= 0), there & (away > 0)]
     means = [np.where(s, away, 0).sum(1) / np.maximum(1, s.sum(1)) for s in sides]
     both = sides[0].any(1) & sides[1].any(1)
-    share = np.where(both, -means[0] / np.where(both, means[1] - means[0], 1), 0.5)
+    share = -means[0] / np.where(both, means[1] - means[0], 1)
+    weights = np.zeros(controls.shape)
     for side, part in zip(sides, (1 - share, share), strict=True):
-        alone = np.where(both, part, 1.0)
-        weights += side * (alone / np.maximum(1, side.sum(1)))[:, None]
+        weights += side * (both * part / np.maximum(1, side.sum(1)))[:, None]
     return weights
 
 

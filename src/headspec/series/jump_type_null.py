@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.spatial.distance import pdist, squareform
+
+from headspec.weights.cluster_metrics import silhouette
+from headspec.weights.partitions import partition
 
 _BINS = 30
 _STARTS = 4
 
 
 def kmeans_silhouettes(
-    points: Float[np.ndarray, "point feature"], *, counts: tuple[int, ...], seed: int
-) -> Float[np.ndarray, " count"]:
-    """Mean silhouette (Rousseeuw 1987) of K-means for each number of clusters; nan where the
-    points have fewer distinct places than clusters."""
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import silhouette_score
-
-    places = len(np.unique(points, axis=0))
-    found = np.full(len(counts), np.nan)
-    for i, count in enumerate(counts):
-        if 2 <= count < places:
-            labels = KMeans(count, n_init=_STARTS, random_state=seed).fit_predict(points)  # pyright: ignore[reportArgumentType]
-            found[i] = silhouette_score(points, labels)
-    return found
+    points: Float[np.ndarray, "draw point feature"], *, counts: tuple[int, ...], seed: int
+) -> Float[np.ndarray, "count draw"]:
+    """Mean silhouette (Rousseeuw 1987) of K-means for each number of clusters and draw."""
+    distances = np.stack([squareform(pdist(draw)) for draw in points])
+    squares = distances**2
+    return np.array(
+        [
+            silhouette(distances, partition(squares, count, n_init=_STARTS, seed=seed))
+            for count in counts
+        ]
+    ).reshape(len(counts), len(points))
 
 
 def single_hump_draws(

@@ -89,8 +89,8 @@ def classify_jumps(
     *,
     n_types: int | None = None,
     scale: Scale = "log",
-    max_types: int = 8,
-    n_tested: int = 300,
+    max_types: int = 6,
+    n_tested: int = 150,
     n_null: int = 99,
     n_resamples: int = 20,
     alpha: float = 0.05,
@@ -212,18 +212,17 @@ def _evidence(
     """Silhouettes of the tested jumps, and the null of the largest (None where not asked)."""
     rng = np.random.default_rng(seed)
     tested = points[np.sort(rng.permutation(len(points))[:n_tested])]
-    counts = tuple(range(2, min(max_types, len(tested) - 1) + 1))
-    if len(points) < _TOO_FEW or not points.any():
-        counts = ()
-    values = kmeans_silhouettes(tested, counts=counts, seed=seed)
+    places = len(np.unique(tested, axis=0))
+    largest = min(max_types, places - 1) if len(points) >= _TOO_FEW else 0
+    counts = tuple(range(2, largest + 1))
+    values = kmeans_silhouettes(tested[None], counts=counts, seed=seed)[:, 0]
     frame = pd.DataFrame({"n_types": np.array(counts, dtype=np.int64), "silhouette": values})
     if not asked or not np.isfinite(values).any():
         return frame, None
-    draws = [
-        np.nanmax(kmeans_silhouettes((draw - draw.mean(0)) / draw.std(0), counts=counts, seed=seed))
-        for draw in single_hump_draws(tested, n_draws=n_null, seed=seed)
-    ]
-    return frame, summarise_null(float(np.nanmax(values)), draws)
+    draws = single_hump_draws(tested, n_draws=n_null, seed=seed)
+    draws = (draws - draws.mean(1, keepdims=True)) / draws.std(1, keepdims=True)
+    null = kmeans_silhouettes(draws, counts=counts, seed=seed).max(axis=0)
+    return frame, summarise_null(float(np.nanmax(values)), null)
 
 
 def _ordered_labels(
