@@ -146,6 +146,21 @@ def test_all_published_stable_ranks_are_refused(model):
     assert (curves.loc[ratio, "verdict"] == "examined").all()
 
 
+def test_other_metrics_of_the_published_runs_get_an_answer():
+    """As many calls as curves without jumps give; the study's rule calls what it always calls."""
+    runs = pd.concat([published(model) for model in ("cnn", "mlp", "transformer")])
+    runs = runs[runs["metric"] != "stable_rank"]
+    jumps = detect_jumps(runs, n_steps=2000)
+    examined = jumps.curves[jumps.curves["verdict"] == "examined"]
+    points = examined["n"].sum()
+    assert (len(examined), points) == (65, 26_000)
+    assert 10 <= len(jumps) <= 26
+    assert len(detect_jumps(runs, n_steps=2000, false_positives=0.1)) <= 2
+    naive = detect_jumps(runs, method="study", n_steps=2000)
+    assert len(naive) == 1108
+    assert 1000 * len(naive) / points == pytest.approx(45.5, abs=5)  # 4.55 % of normal noise
+
+
 def test_resolution_of_the_frame_of_the_dtype_and_stated():
     tiny = 1 + 1e-9 * noisy_step()
     with pytest.raises(InputError, match="rounding"):
