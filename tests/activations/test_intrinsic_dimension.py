@@ -131,11 +131,11 @@ def test_scale_shift_and_rotation_change_nothing():
 def test_noise_counts_at_the_scale_of_neighbours():
     """The number is one of a scale: more samples come to see the noise."""
     places = torch.from_numpy(np.random.default_rng(0).random((4000, 1)))
-    noisy = places + 2e-4 * gaussian(4000, 5)
+    noisy = places + 1e-3 * gaussian(4000, 5)
     few, many = two_nn_dimension(noisy[::40]), two_nn_dimension(noisy)
     assert few.scale > 5 * many.scale
-    assert few.dimension < 1.3
-    assert many.dimension > 1.5
+    assert few.dimension < 2
+    assert many.dimension > 4
 
 
 def test_frames_and_files(tmp_path):
