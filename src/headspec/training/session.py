@@ -73,7 +73,7 @@ class Session:
         task.model.train()
         for step in range(start, self.settings.steps):
             self.update(step)
-            self._after(step + 1, interrupted)
+            self.after(step + 1, interrupted)
         if self.processes.is_first:
             resume.remove_resume_point(self.folder)
         self.processes.wait()
@@ -127,7 +127,7 @@ class Session:
             total += loss.detach() / n_parts
         return processes.mean(total)
 
-    def _after(self, done: int, interrupted: Callable[[], bool]) -> None:
+    def after(self, done: int, interrupted: Callable[[], bool]) -> None:
         """Whatever is due after an update: validation, log, checkpoint, resume point."""
         settings, last = self.settings, done == self.settings.steps
         checkpoint = done in settings.checkpoints or last

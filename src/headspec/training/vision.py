@@ -85,8 +85,8 @@ def train_vision(
         processes.wait()
         if processes.is_first:
             config.to_file(folder / CONFIG_FILE)
-        task = _task(config, data, model, folder=folder, processes=processes)
-        run_loop(task, _settings(config), folder=folder, processes=processes, progress=progress)
+        task = vision_task(config, data, model, folder=folder, processes=processes)
+        run_loop(task, loop_settings(config), folder=folder, processes=processes, progress=progress)
     return open_vision_run(folder)
 
 
@@ -96,7 +96,7 @@ def classification_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tenso
     return F.cross_entropy(model(images), labels)
 
 
-def _task(
+def vision_task(
     config: VisionConfig,
     data: ImageData,
     model: VisionModel,
@@ -104,6 +104,15 @@ def _task(
     folder: Path,
     processes: Processes,
 ) -> Task:
+    """What `run_loop` is given for a config: model, batches, loss, AdamW, and who measures.
+
+    Args:
+        config: of the run.
+        data: its images.
+        model: on the device of the processes.
+        folder: of the run.
+        processes: with which others it trains.
+    """
     linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     rates = OptimizerConfig(
         adamw_lr=config.lr, adamw_weight_decay=config.weight_decay, adamw_betas=config.betas
@@ -142,7 +151,8 @@ def _validation_loss(model: VisionModel, images: Tensor, labels: Tensor) -> floa
     return float(total) / len(images)
 
 
-def _settings(config: VisionConfig) -> LoopSettings:
+def loop_settings(config: VisionConfig) -> LoopSettings:
+    """How long the loop of a config runs, and what is due when."""
     return LoopSettings(
         steps=config.steps,
         checkpoints=config.checkpoint_steps,
