@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from headspec.series.checkpoint_plan import plan_checkpoints
+
 
 def moment_rows(
     effects,
@@ -51,3 +53,26 @@ def moment_rows(
                             rows.append({**label, "place": where, "metric": metric, "value": value})
                     moment += 1
     return pd.DataFrame(rows)
+
+
+def decaying_rows(rng, *, early=(1, 6), tau=100, noise=0.001, n_seeds=3, n_steps=1000):
+    """Rows of a decaying curve at jumps that were put at random, most of them early."""
+    grid = np.arange(0, n_steps + 1, 5)
+    rows = []
+    for run in range(n_seeds):
+        at = np.unique(np.clip(rng.beta(*early, rng.integers(3, 9)) * len(grid), 1, len(grid) - 1))
+        at = np.unique(at.astype(int))
+        jumps = pd.DataFrame(
+            {"step": grid[at], "step_before": grid[at - 1], "magnitude": rng.random(len(at))}
+        )
+        plan = plan_checkpoints(
+            jumps, n_steps=n_steps, steps=grid, controls=1, seed=int(rng.integers(1e6))
+        )
+        curve = np.exp(-np.arange(n_steps + 1) / tau)
+        curve += noise * np.cumsum(rng.standard_normal(n_steps + 1))
+        moments = plan.moments.dropna(subset=["before", "after"]).drop(columns="metric")
+        for place in ("before", "after"):
+            values = curve[moments[place].astype(int)]
+            labels = {"model": "mlp", "seed": run, "place": place, "metric": "loss"}
+            rows.append(moments.assign(**labels, value=values))
+    return pd.concat(rows, ignore_index=True)

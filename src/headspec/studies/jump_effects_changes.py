@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 Layers = Literal["all", "own"]
 _PART = ("layer_name", "head", "class")
@@ -56,10 +55,10 @@ def _own(rows: Any) -> np.ndarray:
 
 
 def without_trend(
-    changes: Sequence[Float[np.ndarray, " moment"]],
-    places: Sequence[Float[np.ndarray, " moment"]],
+    changes: Sequence[np.ndarray],
+    places: Sequence[np.ndarray],
     models: Sequence[str],
-) -> list[Float[np.ndarray, " moment"]]:
+) -> list[np.ndarray]:
     """Changes less their trend over training: linear in log(1 + step), one slope a model.
 
     Where jumps crowd, their controls lie further into training, where everything changes less. The
