@@ -105,6 +105,16 @@ def test_one_jump_is_one_detection():
     assert len(trailing_window_jumps(noisy_step(size=20.0)[None])[0]) > 3
 
 
+def test_curves_without_noise():
+    """Rounding of sums is no noise to stand out from."""
+    at = np.arange(300)
+    step = 0.1 + 0.7 * (at >= 111)
+    assert [(jump.before, jump.after) for jump in found(step + at / 900)] == [(110, 111)]
+    assert [(jump.before, jump.after) for jump in found(step)] == []  # two values: a count by one
+    for smooth in (at / 3.0, 1e3 + at / 7.0, np.sqrt(at / 3.0), np.exp(-at / 9.0), np.sin(at / 40)):
+        assert found(smooth) == []
+
+
 def test_a_jump_that_does_not_last_is_two_or_none():
     values = white()
     values[100:103] += 10.0

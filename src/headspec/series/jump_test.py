@@ -75,7 +75,8 @@ def sudden_changes(
         threshold: of the score.
     """
     n_points = values.shape[1]
-    limits = np.maximum(resolution, [_quantum(row) for row in values])
+    sums = n_points * np.finfo(float).eps * np.abs(values).max(axis=1)  # rounding of running sums
+    limits = np.maximum(np.maximum(resolution, sums), [_quantum(row) for row in values])
     level = without_outliers(values)
     scores = contrast_scores(level, limits * _ROUNDING)
     found: list[list[Found]] = []

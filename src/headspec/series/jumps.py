@@ -58,7 +58,7 @@ def detect_jumps(
             `resolution`, else the values' dtype but never finer than float32, which is what
             networks are measured in.
         false_positives: accepted by the calibrated rule, per 1,000 points of curves without
-            jumps.
+            jumps, 0.1 to 10.
 
     Returns:
         `Jumps`.
@@ -85,12 +85,6 @@ def detect_jumps(
         [{'step': 120, 'direction': 'increase'}]
     """
     check_choice("method", method, get_args(Method))
-    if not 0 < false_positives < 20:
-        raise InputError(
-            expected="false_positives per 1,000 points, above 0 and below 20",
-            got=f"{false_positives}",
-            fix="1 is usual.",
-        )
     groups = read_jump_curves(series, steps, resolution)
     rows: list[pd.DataFrame] = []
     curves: list[pd.DataFrame] = []
