@@ -49,6 +49,7 @@ class DimensionLog:
         samples: rows of the measured matrices, as in `VisionModel.activations`.
         resolve_every: updates between two measurements of the resolution, which costs as much as
             all else; between them the larger of both neighbours holds.
+        last: step at which it is measured too.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class DimensionLog:
         n_classes: int,
         samples: Samples = "images",
         resolve_every: int = 100,
+        last: int = 0,
     ) -> None:
-        self.resolve_every = resolve_every
+        self.resolve_every, self.last = resolve_every, last
         self.folder, self.model = folder, model
         self.images, self.labels = images, labels
         self.samples: Samples = samples
@@ -105,7 +107,7 @@ class DimensionLog:
         last = self.model.layer_names[-1]
         for step, found in pending.items():
             limits = [{}] * len(found)
-            if step % self.resolve_every == 0:
+            if step % self.resolve_every == 0 or step == self.last:
                 limits = resolve_layers([*found.values()])
             self._rows[DIMENSION_FILE] += [
                 {"step": step, "layer": layer, **next(rows), **limit}

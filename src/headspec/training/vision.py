@@ -129,6 +129,7 @@ def vision_task(
         n_classes=n_classes,
         samples=config.samples,
         resolve_every=_RESOLVE_EVERY * max(1, config.measure_every),
+        last=config.steps,
     )
     return Task(
         model=model,
