@@ -36,7 +36,7 @@ def streamed_dimensionality(
     """`dimensionality_stats` of samples that come in batches, read once and not kept.
 
     Held in memory: one matrix of features by features in float64 (512 features: 2 MB), and blocks
-    of 4 MB. The sums are joined by the rule of Chan, Golub and LeVeque, so that neither the order
+    of 2 MB. The sums are joined by the rule of Chan, Golub and LeVeque, so that neither the order
     of batches nor a mean that drifts costs digits.
 
     **Accuracy.** There is no second look at the data, so that the small singular values are those
@@ -95,7 +95,7 @@ def streamed_dimensionality(
                 got="none",
                 fix="A generator is read once: make a new one for every call.",
             )
-        spectrum = spectrum_of(sums, (sums.n, first.shape[-1]))
+        spectrum = spectrum_of(sums, (sums.n, first.shape[-1]), dtype=first.dtype)
     kind = dtype or first.dtype
     found, limits, lost = measure_spectrum(spectrum, error=entry_error(kind, roundings))
     shape = tuple(first.shape[:-2])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from headspec.activations.dimensionality_rows import KeptRows
 
-_BLOCK = 500_000  # numbers made float64 at a time: 4 MB, which stays in the cache
+_BLOCK = 250_000  # numbers made float64 at a time: 2 MB, which stays in the cache
 _STRIP = 64  # least width of a strip of columns
 _CONSTANT = 8 * torch.finfo(torch.float64).eps  # of its size: a column that only rounding moves
 

@@ -73,7 +73,7 @@ def _measure_chunk(
     if not in_range(sums):
         scale = scales(matrices, name=name)
         sums = sum_gram(matrices, scale=scale, centred=centred)
-    spectrum = spectrum_of(sums, (matrices.shape[-2], matrices.shape[-1]))
+    spectrum = spectrum_of(sums, (matrices.shape[-2], matrices.shape[-1]), dtype=matrices.dtype)
     found, limits, lost = measure_spectrum(spectrum, error=error)
     poor = np.zeros(len(matrices), dtype=bool)
     for key in set(wanted) - _SQUARES:
@@ -112,8 +112,15 @@ def scales(matrices: Tensor, *, name: Callable[[int], str]) -> Tensor:
     return torch.ldexp(torch.ones_like(peak), torch.frexp(peak).exponent)
 
 
-def spectrum_of(sums: GramSums, sides: tuple[int, int]) -> Spectrum:
-    """Singular values, and how they depend on the entries, from the sums."""
+def spectrum_of(sums: GramSums, sides: tuple[int, int], *, dtype: torch.dtype) -> Spectrum:
+    """Singular values, and how they depend on the entries, from the sums.
+
+    Args:
+        sums: over samples or features.
+        sides: number of samples and features.
+        dtype: of the data. How values depend on the entries is computed in float32 for all but
+            float64, whose smallest values would be lost.
+    """
     eigenvalues, vectors = torch.linalg.eigh(sums.gram, UPLO="U")
     values = eigenvalues.clamp(min=0).sqrt().flip(-1).cpu().numpy()
     rank = sums.rank.clamp(max=sides[0] - sums.centred).cpu().numpy()
@@ -126,20 +133,25 @@ def spectrum_of(sums: GramSums, sides: tuple[int, int]) -> Spectrum:
     else:
         centre = sums.mean[:, None]
 
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    size = (sums.squares / (sides[0] * sides[1])).sqrt()
+    unit = torch.where(size > 0, size, 1.0)[:, None, None]
+
     def weigh(slopes: np.ndarray) -> np.ndarray:
+        by_eigenvalue = torch.from_numpy(slopes[..., ::-1].copy()).to(rows.device)
         found = entry_weights(
-            rows,
-            weights,
-            centre=centre,
-            vectors=vectors,
-            slopes=torch.from_numpy(slopes[..., ::-1].copy()).to(rows.device),
+            (rows / unit).to(kind),
+            weights.to(kind),
+            centre=(centre / unit).to(kind),
+            vectors=vectors.to(kind),
+            slopes=(by_eigenvalue * unit**2).to(kind),
         )
-        return found.cpu().numpy()
+        return found.to(torch.float64).cpu().numpy()
 
     return Spectrum(
         values=np.where(possible, values, 0.0),
         possible=possible,
-        entry_size=(sums.squares / (sides[0] * sides[1])).sqrt().cpu().numpy(),
+        entry_size=size.cpu().numpy(),
         sides=sides,
         weigh=weigh,
     )
