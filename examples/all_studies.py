@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import cluster_emergence
 import cluster_mechanism
+import dimensionality_jumps
 import parity_emergence
 import topic_ordering
 import typer
@@ -24,6 +25,7 @@ STUDIES = {
     "Even against odd": parity_emergence,
     "Weights and capabilities": weight_statistics,
     "Order of training data": topic_ordering,
+    "Jumps of dimensionality": dimensionality_jumps,
 }
 
 
@@ -43,7 +45,7 @@ def main(
             if not evals and suite not in SIZES:
                 print("left out: without --evals there are no capabilities to compare with")
                 continue
-        if study is topic_ordering:  # trains models of its own
+        if study in (topic_ordering, dimensionality_jumps):  # train models of their own
             options = {"seeds": ",".join(str(seed + i) for i in range(3)), "jobs": 2}
         contents[title] = study.main(out=out / study.__name__, **options)
     # A later study may decide what an earlier one left open: the last verdict of each counts.

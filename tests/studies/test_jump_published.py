@@ -16,6 +16,7 @@ from headspec.studies.jump_published import (
 )
 from headspec.studies.jump_published_claims import count_claims, phase_claims
 from headspec.studies.jump_published_layers import layer_claims
+from headspec.studies.jump_published_losses import neighbour_shares
 from headspec.studies.jump_published_plan import (
     CHOSEN,
     PUBLISHED_PLAN,
@@ -23,6 +24,7 @@ from headspec.studies.jump_published_plan import (
     plan_table,
     planned_steps,
 )
+from headspec.studies.jump_published_review import review_published_jumps
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "ndt-phase1"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published data are not here")
@@ -151,3 +153,52 @@ def test_errors_say_what_to_do(tmp_path):
     table.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="arch_name"):
         load_published_jumps(table)
+
+
+@pytest.fixture(scope="module")
+def review():
+    return review_published_jumps(DATA)
+
+
+def test_every_published_claim_has_a_status(review):
+    claims = review.claims
+    assert set(claims["status"]) == {"confirmed", "corrected", "refuted", "cannot be decided"}
+    assert not claims["claim"].duplicated().any()
+    assert claims.map(lambda text: bool(text.strip())).all(axis=None)
+    assert "All 24 published curves" in review.summary()
+    hypotheses = claims.loc[claims["claim"].str.startswith("Hypothesis")]
+    assert len(hypotheses) == 4
+
+
+def test_shares_agree_with_the_corrected_phases(review):
+    shares = review.to_frame().set_index(["by", "model", "part"])["count"]
+    assert [shares["published", "all", part] for part in ("early", "mid", "late")] == [2241, 498, 0]
+    assert [shares["step", "all", part] for part in ("early", "mid", "late")] == [1879, 614, 498]
+    assert shares["step", "transformer", "late"] == 478
+
+
+def test_the_jumps_are_coordinated_beyond_chance(review):
+    """Published: 0.0 %. All layers of a run see the same batch."""
+    assert review.coordination.share > 0.5
+    assert review.coordination.expected.p_value < 0.01
+
+
+def test_other_metrics_have_hardly_more_jumps_than_chance(review):
+    metrics = review.metrics
+    stable = metrics["metric"] == "published_stable_rank"
+    assert (metrics.loc[stable, "refused"] == metrics.loc[stable, "curves"]).all()
+    assert metrics.loc[stable, "published rule"].tolist() == [174, 45, 18]
+    assert (metrics.loc[~stable, "calibrated"] < metrics.loc[~stable, "published rule"] / 3).all()
+
+
+def test_jumps_do_not_go_with_the_loss_more_than_their_neighbours(review):
+    shares = neighbour_shares(review.jumps, review.logs)
+    assert shares["moments"].sum() == 152
+    early = shares.set_index("part").loc["early"]
+    assert early["jumps"] == pytest.approx(early["neighbours"], abs=0.1)
+    assert early["neighbours"] > 0.6  # losses fall early, jump or no jump
+
+
+def test_a_folder_without_the_files_is_named(tmp_path):
+    with pytest.raises(InputError, match="all_jumps_detailed"):
+        review_published_jumps(tmp_path)

@@ -25,10 +25,13 @@ class JumpScale:
         measure_every: updates between two measurements of dimensionality.
         measured_images: on which it is measured, always the same.
         models: architectures that are trained.
+        width, depth: of all of them; None: the study's, as in `VisionConfig`.
         n_jumps: jumps of a run that are looked into.
         controls: matched windows without a jump beside each.
         candidates: where a run has fewer jumps than `n_jumps`, its largest changes are looked
             into as well, up to that many.
+        n_images: validation images on which the models around a moment are compared.
+        n_gabor: filters of the first convolution to which Gabor functions are fitted.
         false_positives: accepted by the detector, per 1,000 points of curves without jumps.
     """
 
@@ -38,9 +41,13 @@ class JumpScale:
     measure_every: int
     measured_images: int
     models: tuple[Architecture, ...] = ARCHITECTURES
+    width: int | None = None
+    depth: int | None = None
     n_jumps: int = 5
     controls: int = 2
     candidates: bool = True
+    n_images: int = 256
+    n_gabor: int = 8
     false_positives: float | int = 1.0
 
     def change(
@@ -93,6 +100,8 @@ class JumpScale:
             steps=self.steps,
             batch_size=self.batch_size,
             seed=seed,
+            width=self.width,
+            depth=self.depth,
             checkpoints=checkpoints or 2,
             measure_every=0 if checkpoints else self.measure_every,
             measured_images=self.measured_images,
@@ -101,7 +110,7 @@ class JumpScale:
 
 SCALES: dict[str, JumpScale] = {
     "debug": JumpScale(
-        data="digits", steps=300, batch_size=32, measure_every=2, measured_images=100
+        data="digits", steps=300, batch_size=32, measure_every=2, measured_images=100, n_gabor=4
     ),
     "study": JumpScale(
         data="mnist", steps=2000, batch_size=64, measure_every=5, measured_images=512, controls=3
