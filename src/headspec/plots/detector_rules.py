@@ -102,7 +102,7 @@ def plot_detector_battery(frame: pd.DataFrame, *, accepted: float | int = 2.0) -
         cuts = range(1, len(kinds[name]))
         name_rows(figure, panels, labels[name], index=i, cuts=tuple(cuts))
         name_axis(figure, panels, _PANELS[name][1], index=i)
-        figure.update_layout({panels.axis("x", i): _axis(own[name], name[0], accepted)})
+        figure.update_layout({panels.axis("x", i): _axis(rows, name[0], accepted)})
         if name[0] == "false_positives":
             look = {"color": MUTED, "width": 1.5, "dash": "dash"}
             mark_level(figure, panels, i, at=float(accepted), look=look, name="accepted")
@@ -163,10 +163,12 @@ def _points(
     )
 
 
-def _axis(own: Any, name: str, accepted: float | int) -> dict:
+def _axis(rows: Any, name: str, accepted: float | int) -> dict:
+    """The axis of a panel; those of rates are alike, so that the line stands in one place."""
     if name == "recall":
         return {"range": [-0.03, 1.03], "nticks": 6}
-    top = max(10.0, 2 * accepted, float(np.nanmax([*own["value"], *number(own, "high")])) * 1.3)
+    rates = rows.loc[rows["metric"] == name]
+    top = max(10.0, 2 * accepted, 1.3 * float(np.nanmax([*rates["value"], *number(rates, "high")])))
     ticks = [FLOOR, 0.3, 1, 3, 10, 30, 100, 300, 1000]
     shown = [tick for tick in ticks if tick <= top]
     return {

@@ -17,7 +17,7 @@ from headspec.plots.jump_rows import (
     short_name,
     with_places,
 )
-from headspec.plots.null_rows import RowPart, RowWords, draw_rows, said_rows
+from headspec.plots.null_rows import RowPart, RowWords, draw_rows, null_ends, said_rows
 from headspec.plots.wording import capability_name
 
 _COORDINATION = {
@@ -70,6 +70,8 @@ def plot_jump_coordination(
     for metric in metrics:
         own = rows.loc[rows["metric"] == metric]
         own = one_row_each(own, "row", labels, fix="Name all columns that tell rows apart in `by`.")
+        low, high = null_ends(own)
+        own = own.assign(null_low=np.maximum(low, 0), null_high=np.minimum(high, 1))
         parts.append(RowPart(rows=own, labels=labels, clear=_clear(own, alpha)))
     spelt = [_COORDINATION.get(metric, (_sentence(metric), "share of jumps")) for metric in metrics]
     words = RowWords(
@@ -89,7 +91,8 @@ def plot_jump_coordination(
 
 def _row_name(row: dict, columns: Sequence[str]) -> str:
     words = []
-    for column in columns:
+    pooled = row.get("model") == "all"
+    for column in [each for each in columns if each != "seed" or not pooled]:
         value = row.get(column)
         if value is None or value != value or value == "":
             continue
