@@ -2,6 +2,8 @@
 
 import doctest
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -281,3 +283,28 @@ def test_errors():
         hs.plan_checkpoints(jumps_at([5]), n_steps=10, types=np.array([1, 2]))
     with pytest.raises(InputError, match="Pass n_steps"):
         hs.plan_checkpoints(NOTHING)
+
+
+def test_the_example_of_the_page_runs(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "checkpoint_plans.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.S)
+    assert code is not None
+    exec(code[1], {})
+    said = capsys.readouterr().out
+    assert "30 jumps in 2 types" in said
+    assert "29 checkpoints for 5 jumps, 5 controls, 3 landmarks" in said
+
+
+def test_the_file_of_the_page_is_what_is_written(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "checkpoint_plans.md").read_text()
+    code = re.search(r"```json\n(.*?)```", page, re.S)
+    assert code is not None
+    (tmp_path / "plan.json").write_text(code[1])
+    jumps = jumps_at([500], layer="network.0", model="mlp", metric="stable_rank")
+    plan = hs.plan_checkpoints(jumps.assign(magnitude=1.2), n_steps=2000, landmarks=(0.5,))
+    shown = hs.load_checkpoint_plan(tmp_path / "plan.json")
+    assert shown.steps == plan.steps
+    assert shown.notes == plan.notes
+    columns = [name for name in shown.moments if name != "phase"]
+    pd.testing.assert_frame_equal(shown.moments[columns], plan.moments[columns])
+    pd.testing.assert_series_equal(shown.moments["phase"], plan.moments["phase"])

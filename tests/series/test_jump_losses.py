@@ -61,15 +61,15 @@ def test_moments_and_episodes_by_hand():
 
 
 def test_interpolation_by_hand():
-    controls = np.array([[80, 125, -1], [80, 90, -1], [125, 130, 95], [10, 1000, -1]])
+    controls = np.array([[80, 125, -1], [80, 90, -1], [125, 130, 95], [-1, -1, -1]])
     weights = _interpolating(np.full(4, 100), controls)
     logs = np.log1p(np.maximum(controls, 0))
     assert (weights * logs).sum(1)[[0, 2]] == pytest.approx(np.log(101))
-    assert weights.sum(1).tolist() == pytest.approx([1, 0, 1, 0])  # one side; too far
+    assert weights.sum(1).tolist() == pytest.approx([1, 0, 1, 0])  # one side; none
     assert (weights >= 0).all()
 
 
-def rejections(metric="loss_change", n=40, **kind):
+def rejections(metric="loss_change", n=30, **kind):
     rng = np.random.default_rng(2)
     found = [part(around(*falling(rng, **kind), seed=i), metric) for i in range(n)]
     return np.mean([row["p"] <= 0.05 for row in found]), np.mean([row["value"] for row in found])
@@ -78,7 +78,7 @@ def rejections(metric="loss_change", n=40, **kind):
 @pytest.mark.parametrize("early", [True, False])
 def test_jumps_at_random_steps_are_found_at_the_stated_rate(early):
     rate, bias = rejections(early=early)
-    assert rate <= 0.125  # 40 draws of .05: at most 5
+    assert rate <= 0.15  # of 30: at most 4 where 1.5 are expected
     assert abs(bias) < 0.003  # a tenth of the planted effect below
 
 
@@ -103,14 +103,16 @@ def test_most_jumps_coincide_with_improvement_of_a_falling_loss():
 def test_controls_drawn_anywhere_would_find_an_effect():
     """Pitfall: against steps of the whole training, early jumps seem to lower the loss."""
     rng = np.random.default_rng(4)
-    jumps, losses = falling(rng, early=True, n_runs=5)
-    found = around(jumps, losses)
+    _, losses = falling(rng, n_runs=5)
+    jumps = pd.concat([jumps_at(5 * rng.choice(np.arange(12, 60), 3), seed=r) for r in range(5)])
+    found = around(jumps.drop_duplicates(["seed", "step"]), losses)
     one = losses[losses["seed"] == 0].set_index("step")["loss"]
     anywhere = rng.choice(STEPS[10:-10], 200)
-    naive = np.nanmean(_change(one, anywhere - 5, anywhere, 20))
-    matched = found.moments
-    assert matched["change"].mean() < naive - 0.02
-    assert abs(matched["difference"].mean()) < 0.02
+    naive = found.moments["change"].mean() - np.nanmean(_change(one, anywhere - 5, anywhere, 20))
+    row = part(found)
+    assert naive < -0.05
+    assert abs(row["value"]) < 0.02
+    assert row["p"] > 0.05
 
 
 def test_units_and_parts(tmp_path):

@@ -87,9 +87,9 @@ def test_power_on_planted_coordination(early):
     p = []
     for i in range(30):
         jumps = independent_layers(rng, early=early)
-        shared = jumps["step"][jumps["layer_name"] == "l0"].to_numpy()[:8]
-        for name in ("l1", "l2", "l3", "l4"):  # half the jumps of every layer follow the first
-            own = jumps.index[jumps["layer_name"] == name][:8]
+        shared = jumps["step"][jumps["layer_name"] == "l0"].to_numpy()[: 12 if early else 8]
+        for name in ("l1", "l2", "l3", "l4"):  # that follow the first
+            own = jumps.index[jumps["layer_name"] == name][: len(shared)]
             jumps.loc[own, "step"] = shared
             jumps.loc[own, "step_before"] = shared - 5
         jumps = jumps.drop_duplicates(["layer_name", "step"])

@@ -116,6 +116,7 @@ def match_controls(
     n_nearest: int = 5,
     reuse: bool = True,
     sides: bool = False,
+    caliper: float = np.inf,
     apart: int = 0,
     rng: np.random.Generator,
 ) -> Int[np.ndarray, "target control"]:
@@ -127,7 +128,9 @@ def match_controls(
         grid: measured steps, increasing.
         n_steps, guard, edges, n_nearest, reuse: as in `control_steps`.
         n_controls: controls of each target; drawn among the `max(n_nearest, n_controls)` nearest.
-        sides: take the nearest before and after the target in turn, instead of drawing.
+        sides: take the nearest before and after the target in turn, instead of drawing; none
+            where there is none on one side.
+        caliper: largest |log(1 + control) - log(1 + target)|.
         apart: updates between any two controls at least (without `reuse`).
         rng: of the draw.
 
@@ -152,7 +155,10 @@ def match_controls(
         there = strata == phase_stratum(np.array([step / n_steps]), edges)[0]
         places = np.flatnonzero(there if reuse else there & ~used)
         away = np.log1p(free[places]) - np.log1p(step)
-        if sides:
+        places, away = places[np.abs(away) <= caliper], away[np.abs(away) <= caliper]
+        if sides and ((away > 0).all() or (away <= 0).all()):
+            options = places[:0]
+        elif sides:
             options = places[_alternating(away)]
         else:
             nearest = places[np.argsort(np.abs(away), kind="stable")]

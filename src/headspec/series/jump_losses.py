@@ -32,7 +32,7 @@ def loss_around_jumps(
     *,
     column: str = "loss",
     window: int | None = None,
-    n_controls: int = 4,
+    n_controls: int = 2,
     unit: Unit = "episode",
     n_steps: int | None = None,
     steps: Int[np.ndarray, " step"] | None = None,
@@ -115,6 +115,7 @@ def loss_around_jumps(
             n_controls=n_controls,
             reuse=False,
             sides=True,
+            caliper=float(np.log(_CALIPER)),
             apart=width,
             rng=np.random.default_rng(seed),
         )
@@ -197,10 +198,10 @@ def _interpolating(
 ) -> Float[np.ndarray, "moment control"]:
     """Weights of the controls, of sum 1: their mean log(1 + step) is that of the moment.
 
-    All 0 where there is none within a factor of `_CALIPER` on both sides.
+    All 0 where there are not some on both sides.
     """
     away = np.log1p(np.maximum(controls, 0)) - np.log1p(targets)[:, None]
-    there = (controls >= 0) & (np.abs(away) <= np.log(_CALIPER))
+    there = controls >= 0
     sides = [there & (away <= 0), there & (away > 0)]
     means = [np.where(s, away, 0).sum(1) / np.maximum(1, s.sum(1)) for s in sides]
     both = sides[0].any(1) & sides[1].any(1)

@@ -73,7 +73,8 @@ class JumpTypes:
             f"type {row.type}: {row.n} at phase {row.phase:.3f}, magnitude {row.magnitude:.2g}"
             for row in rows.itertuples()
         )
-        text = f"{len(self.jumps)} jumps in {self.n_types} types ({self.chosen}). {listed}."
+        types = f"{self.n_types} type{'s' * (self.n_types > 1)} ({self.chosen})"
+        text = f"{len(self.jumps)} jumps in {types}. {listed}."
         if np.isfinite(self.p):
             text += (
                 f" Best silhouette {self.silhouettes['silhouette'].max():.3f}, {self.null_mean:.3f}"
