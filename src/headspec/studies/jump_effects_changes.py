@@ -26,8 +26,8 @@ def moment_changes(frame: pd.DataFrame, *, layers: Layers = "all") -> pd.DataFra
     """
     missing = [name for name in (*_PART, *_LABELS, "moment_layer") if name not in frame]
     rows: Any = frame.assign(**dict.fromkeys(missing, None))
-    if "during" in missing:
-        rows["during"] = (rows["before"] + rows["after"]) / 2
+    ends = [rows[name].to_numpy(float, na_value=np.nan) for name in ("before", "during", "after")]
+    rows["during"] = np.where(np.isnan(ends[1]), (ends[0] + ends[2]) / 2, ends[1])
     if layers == "own":
         rows = rows.loc[_own(rows)]
     value = rows["value"].to_numpy(float, na_value=np.nan)
