@@ -66,7 +66,7 @@ def plan_checkpoints(
         types: type of each jump for `select="study"`; None for the column `type`, or else
             `classify_jumps`.
         steps: measured steps; None for every k updates, k the greatest common divisor of all
-            steps of the jumps.
+            steps of the jumps (1 without jumps: pass them, or `n_measured` is every update).
         checkpoint_bytes: size of a checkpoint, for the estimate of the storage.
         seed: of the controls and the types.
 
