@@ -231,8 +231,6 @@ def test_rows_that_are_not_told_apart_are_refused():
     frame = effect_frame()
     with pytest.raises(InputError, match="tell rows apart"):
         plots.plot_jump_effects(pd.concat([frame, frame]))
-    with pytest.raises(InputError, match="several for"):
-        plots.plot_early_late(pd.concat([share_frame(), share_frame()]))
 
 
 def test_coordination_is_filled_by_p_and_losses_name_both_sides(every_figure):
