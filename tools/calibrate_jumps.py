@@ -83,7 +83,7 @@ def write_battery(series: int, workers: int) -> None:
         frames = list(pool.map(battery_rows, methods, lengths, [series] * len(methods)))
     frame = pd.concat(frames, ignore_index=True)
     columns = ["method", "kind", "series", "metric", "value", "se", "n", "n_points", "size", "seed"]
-    frame[columns].to_csv(BATTERY, index=False, float_format="%.4g")
+    frame[columns].to_csv(BATTERY, index=False, float_format="%.6g")
     page = PAGE.read_text()
     start, end = page.index(MARKS[0]) + len(MARKS[0]), page.index(MARKS[1])
     PAGE.write_text(page[:start] + "\n" + page_tables(frame, series) + "\n" + page[end:])
