@@ -47,7 +47,7 @@ def _own(rows: Any) -> np.ndarray:
     pairs = zip(rows["layer_name"], rows["moment_layer"], strict=True)
     return np.array(
         [
-            pd.isna(name) or pd.isna(jumped) or f"{jumped}.".startswith(f"{name}.")
+            pd.isna(name) or pd.isna(jumped) or not jumped or f"{jumped}.".startswith(f"{name}.")
             for name, jumped in pairs
         ],
         dtype=bool,

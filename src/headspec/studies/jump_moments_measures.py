@@ -51,7 +51,7 @@ def measure_moments(
     Returns:
         Tidy rows `model step layer head metric value null_mean null_sd n seed`, and
 
-        - `moment kind matched before during after phase moment_layer` of the plan;
+        - `moment kind matched before during after phase` of the plan, `moment_layer` its layer;
         - `place`: "before", "during", "after", or "across" for what compares before with after
           (`step` is then that of after); landmarks have "during" alone;
         - `layer_name` and `class`, where they apply.
@@ -126,8 +126,7 @@ def _typed(rows: pd.DataFrame, run: VisionRun) -> pd.DataFrame:
         rows[name] = rows.get(name, None)
     rows = rows.assign(_place=rows["place"].map(order))
     rows = rows.sort_values(["moment", "_place"], kind="stable").drop(columns="_place")
-    empty = rows["moment_layer"].astype(object).replace("", None)
-    rows = rows.assign(moment_layer=empty)
+    rows["moment_layer"] = rows["moment_layer"].astype("str")
     rows = rows.astype(dict.fromkeys(("class", *PLACES), "Int64"))
     return tidy(rows, model=run.config.model, seed=run.config.seed)
 

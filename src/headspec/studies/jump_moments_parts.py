@@ -24,6 +24,7 @@ from headspec.training.vision_models import VisionModel
 Row = dict[str, Any]
 GABOR_SIDE = 5
 """Filters with shorter sides are fitted well by a Gabor function whatever they are."""
+_ATTENDED = 128  # images whose attention is read: a second pass, and its mean is precise
 _SIMILARITIES: dict[str, SimilarityKind] = {"cka": "debiased_cka", "procrustes": "procrustes"}
 
 
@@ -72,7 +73,8 @@ def view_checkpoint(
     Args:
         model: in evaluation mode.
         images, labels: validation images, standardised.
-        n_images: how many of them everything but loss and accuracy is measured on, the first.
+        n_images: how many of them everything but loss and accuracy is measured on, the first;
+            attention on the first 128 of these.
         n_null: shuffles for the null of class selectivity.
         n_gabor: filters to which Gabor functions are fitted, evenly chosen; 0: none.
         seed: of the nulls.
@@ -95,7 +97,7 @@ def view_checkpoint(
     for name in rectified_layers(model):
         where = {"layer": layers[name], "layer_name": name}
         rows += [{**where, **row} for row in _units(outputs[name], labels[:n_images], n_null, seed)]
-    rows += list(_attention(model, few))
+    rows += list(_attention(model, few[:_ATTENDED]))
     rows += list(_filters(model, layers, n_gabor, seed))
     weights = {
         name.removesuffix(".weight"): value.detach()
