@@ -33,7 +33,7 @@ def measures(values: Tensor) -> dict[str, float]:
         "participation_ratio": squares.sum() ** 2 / (squares**2).sum(),
         "participation_ratio_sigma": s.sum() ** 2 / squares.sum(),
         "effective_rank": np.exp(-(p * np.log(p)).sum()),
-        "components_90": np.searchsorted(np.cumsum(squares) / squares.sum(), 0.9) + 1,
+        "components_90": 1.0 + int(np.searchsorted(np.cumsum(squares) / squares.sum(), 0.9)),
         "nuclear_ratio": s.sum() / s[0],
     }
 
@@ -98,8 +98,8 @@ def compare_layers(layers: int) -> None:
     """What a training loop measures every few steps."""
     many = {f"layer {i}": random_activations(512, 128, seed=i) for i in range(layers)}
 
-    def together() -> dict[str, np.ndarray]:
-        return dimensionality_stats(many).named()
+    def together(*, resolution: bool = True) -> dict[str, np.ndarray]:
+        return dimensionality_stats(many, resolution=resolution).named()
 
     def one_by_one() -> dict[str, np.ndarray]:
         found = [dimensionality_stats(matrix).named() for matrix in many.values()]
@@ -116,6 +116,12 @@ def compare_layers(layers: int) -> None:
             lambda dtype=dtype: peer(dtype),
             agree=agreement(rtol),
         )
+    compare(
+        f"{layers} layers of 512 x 128 without resolutions, against svd in float64, one by one",
+        lambda: together(resolution=False),
+        lambda: peer(torch.float64),
+        agree=agreement(1e-6),
+    )
     compare(
         f"{layers} layers of 512 x 128, at once against one call a layer",
         together,

@@ -169,3 +169,14 @@ def test_no_published_jump_of_stable_rank_is_one():
             assert np.abs(np.diff(series)).max() < floor["stable_rank"]
             other = [row["layer_metrics"][layer]["participation_ratio"] for row in rows]
             assert np.ptp(other) > floor["participation_ratio"]  # the others did vary
+
+
+@pytest.mark.parametrize("name", [*SPECTRA, *ALWAYS])
+def test_without_it_the_measures_are_the_same(name):
+    matrix = (SPECTRA | ALWAYS)[name].float()
+    with_it, without = (dimensionality_stats(matrix, resolution=asked) for asked in (True, False))
+    for metric in METRICS:
+        found = float(without.named()[metric])
+        slack = float(with_it.resolution[metric])  # both within a tenth of it of an SVD
+        assert found == pytest.approx(float(with_it.named()[metric]), rel=2e-8, abs=slack / 5)
+        assert np.isnan(without.resolution[metric])

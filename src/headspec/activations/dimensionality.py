@@ -29,6 +29,7 @@ def dimensionality_stats(
     metrics: Collection[DimensionalityMetric] | None = None,
     roundings: float | int = 1,
     dtype: torch.dtype | None = None,
+    resolution: bool = True,
 ) -> DimensionalityStats:
     """How many directions activations take up, and how small a change of that means nothing.
 
@@ -74,6 +75,8 @@ def dimensionality_stats(
             networks of 5 to 20 layers: 10 kept every difference measured within the resolution.
         dtype: what the entries were rounded to, if not the tensor's own: bfloat16 activations
             that were made float32 later.
+        resolution: False leaves the resolutions nan, for about half of the time of small
+            matrices: they hardly change from one step of training to the next.
 
     Returns:
         A `DimensionalityStats` with arrays of shape `*batch`, on the CPU.
@@ -111,10 +114,12 @@ def dimensionality_stats(
             wanted=wanted,
             error=entry_error(dtype or group.dtype, roundings),
             name=lambda i, places=places: matrices.label(int(places[i])),
+            resolution=resolution,
         )
         sides[:, places] = np.array(group.shape[-2:])[:, None]
         for name in wanted:
-            values[name][places], limits[name][places] = found[name], limit[name]
+            values[name][places] = found[name]
+            limits[name][places] = limit[name] if resolution else np.nan
     dtypes = {str(dtype or group.dtype) for _, group in matrices.groups}
     return DimensionalityStats(
         **{name: numbers.reshape(matrices.batch) for name, numbers in values.items()},

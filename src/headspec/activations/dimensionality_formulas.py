@@ -35,14 +35,15 @@ class Spectrum:
         entry_size: root mean square of the entries as they are, uncentred.
         sides: number of rows and columns.
         weigh: slopes `matrix function rank` of functions of the values, divided by the values, to
-            the root of the sum over entries of (x df/dx)^2, `matrix function`.
+            the root of the sum over entries of (x df/dx)^2, `matrix function`. None: unknown, and
+            only what rounding does always is found.
     """
 
     values: Float[np.ndarray, "matrix rank"]
     possible: Bool[np.ndarray, "matrix rank"]
     entry_size: Float[np.ndarray, " matrix"]
     sides: tuple[int, int]
-    weigh: Callable[[np.ndarray], np.ndarray]
+    weigh: Callable[[np.ndarray], np.ndarray] | None
 
 
 def measures(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -114,12 +115,7 @@ def measure_spectrum(
     squared = np.sqrt(values**2 + _ARITHMETIC * squares)
     found, after, under, moved = _measures_of(values, lifted, lost, squared)
 
-    with np.errstate(divide="ignore", invalid="ignore"):  # matrices of zeros: nan
-        slopes = gradients(lifted, after)
-        slopes["first"] = np.eye(1, values.shape[-1]) * np.ones_like(values)
-        relative = np.stack(list(slopes.values()), axis=1) / lifted[:, None]
-    relative[~(spectrum.possible[:, None] & np.isfinite(relative))] = 0.0
-    spread = dict(zip(slopes, error * spectrum.weigh(relative).T, strict=True))
+    spread = _spread(spectrum, lifted, after, error=error)
     driven = measures(-np.sort(-_driven_apart(lifted, level, spread["first"]), axis=-1))
     rounding = {
         name: _DEVIATIONS * spread[name]
@@ -131,6 +127,20 @@ def measure_spectrum(
     floor = _FLOOR * values.shape[-1]
     arithmetic = {name: np.abs(moved[name] - found[name]) + floor * found[name] for name in found}
     return found, rounding, arithmetic
+
+
+def _spread(
+    spectrum: Spectrum, lifted: np.ndarray, found: Mapping[str, np.ndarray], *, error: float
+) -> dict[str, np.ndarray]:
+    """Standard deviations of the smooth measures, and of the first value."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # matrices of zeros: nan
+        slopes = gradients(lifted, found)
+        slopes["first"] = np.eye(1, lifted.shape[-1]) * np.ones_like(lifted)
+        relative = np.stack(list(slopes.values()), axis=1) / lifted[:, None]
+    if spectrum.weigh is None:
+        return {name: np.zeros(len(lifted)) for name in slopes}
+    relative[~(spectrum.possible[:, None] & np.isfinite(relative))] = 0.0
+    return dict(zip(slopes, error * spectrum.weigh(relative).T, strict=True))
 
 
 def _measures_of(*spectra: np.ndarray) -> list[dict[str, np.ndarray]]:

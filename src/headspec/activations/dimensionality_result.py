@@ -40,7 +40,7 @@ class DimensionalityStats:
         components_90: directions that hold 90 % of sum s^2.
         nuclear_ratio: sum s / s_1.
         resolution: measure to numbers (`*batch`): two measurements that lie less than this apart
-            do not differ, see `dimensionality_stats`.
+            do not differ, see `dimensionality_stats`. nan where it was left out.
         n_samples, n_features: of each matrix.
         centred: whether the mean sample was taken out.
         dtype: what the entries were rounded to, such as `"float32"`.

@@ -32,7 +32,7 @@ class GramSums:
         gram: sum of x x^T over rows x, `matrix col col`, its upper triangle alone.
         mean: of the rows, `matrix col`, where samples are centred.
         squares: sum of squares of all entries as they are, uncentred, `matrix`.
-        kept: some of the rows as they are.
+        kept: some of the rows as they are; None where none are wanted.
     """
 
     centred: bool
@@ -41,7 +41,7 @@ class GramSums:
     gram: Tensor = field(default_factory=_nothing)
     mean: Tensor = field(default_factory=_nothing)
     squares: Tensor = field(default_factory=_nothing)
-    kept: KeptRows = field(default_factory=KeptRows)
+    kept: KeptRows | None = field(default_factory=KeptRows)
 
     def add(self, samples: Tensor) -> None:
         """Add samples, `matrix sample feature` in float64, which are overwritten.
@@ -74,7 +74,8 @@ class GramSums:
             self.squares = rows.new_zeros(matrices)
         norms = torch.linalg.vector_norm(rows, dim=-1)
         self.squares += norms.square().sum(-1)
-        self.kept.add(rows, norms)
+        if self.kept is not None:
+            self.kept.add(rows, norms)
 
     def _add_gram(self, rows: Tensor) -> None:
         """Strips of the upper triangle are all that `eigh` reads, and 5/8 of the work."""
@@ -93,17 +94,20 @@ class GramSums:
         return (diagonal > _CONSTANT**2 * self.n * self.mean.square()).sum(-1)
 
 
-def sum_gram(matrices: Tensor, *, scale: Tensor | None, centred: bool) -> GramSums:
+def sum_gram(
+    matrices: Tensor, *, scale: Tensor | None, centred: bool, keep: bool = True
+) -> GramSums:
     """Sums over the longer side, in blocks.
 
     Args:
         matrices: `matrix sample feature`, any floating dtype.
         scale: divides each matrix first, where given; a power of two changes no digit.
         centred: whether the mean sample is taken out.
+        keep: also keep some rows, for the resolution.
     """
     _, samples, features = matrices.shape
     wide = samples < features
-    sums = GramSums(centred, by_feature=wide)
+    sums = GramSums(centred, by_feature=wide, kept=KeptRows() if keep else None)
     for block in blocks(matrices, scale=scale, dim=-1 if wide else -2):
         if wide:
             sums.add_features(block.mT)

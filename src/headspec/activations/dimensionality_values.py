@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from headspec.activations.dimensionality_formulas import Spectrum, measure_spectrum
-from headspec.activations.dimensionality_rows import entry_weights
+from headspec.activations.dimensionality_rows import KeptRows, entry_weights
 from headspec.activations.dimensionality_sums import GramSums, exact_values, sum_gram
 from headspec.errors import InputError
 
@@ -30,6 +30,7 @@ def measure_matrices(
     wanted: Collection[str],
     error: float,
     name: Callable[[int], str],
+    resolution: bool,
 ) -> Measured:
     """Measures of `matrix sample feature`.
 
@@ -39,6 +40,7 @@ def measure_matrices(
         wanted: measures whose accuracy counts.
         error: standard deviation of an entry's error, as a share of the entry.
         name: place to the matrix's name in messages.
+        resolution: False: what rounding does to the measures is left out, in part.
     """
     size = max(1, _CHUNK // min(matrices.shape[-2:]) ** 2)
     parts = []
@@ -51,6 +53,7 @@ def measure_matrices(
                 wanted=wanted,
                 error=error,
                 name=lambda i, at=at: name(at + i),
+                resolution=resolution,
             )
             parts.append(found)
     first, second = ([part[side] for part in parts] for side in range(2))
@@ -68,11 +71,12 @@ def _measure_chunk(
     wanted: Collection[str],
     error: float,
     name: Callable[[int], str],
+    resolution: bool,
 ) -> Measured:
-    scale, sums = None, sum_gram(matrices, scale=None, centred=centred)
+    scale, sums = None, sum_gram(matrices, scale=None, centred=centred, keep=resolution)
     if not in_range(sums):
         scale = scales(matrices, name=name)
-        sums = sum_gram(matrices, scale=scale, centred=centred)
+        sums = sum_gram(matrices, scale=scale, centred=centred, keep=resolution)
     spectrum = spectrum_of(sums, (matrices.shape[-2], matrices.shape[-1]), dtype=matrices.dtype)
     found, limits, lost = measure_spectrum(spectrum, error=error)
     poor = np.zeros(len(matrices), dtype=bool)
@@ -121,11 +125,32 @@ def spectrum_of(sums: GramSums, sides: tuple[int, int], *, dtype: torch.dtype) -
         dtype: of the data. How values depend on the entries is computed in float32 for all but
             float64, whose smallest values would be lost.
     """
-    eigenvalues, vectors = torch.linalg.eigh(sums.gram, UPLO="U")
+    if sums.kept is None:
+        eigenvalues, weigh = torch.linalg.eigvalsh(sums.gram, UPLO="U"), None
+    else:
+        eigenvalues, vectors = torch.linalg.eigh(sums.gram, UPLO="U")
+        weigh = _weigher(sums, sums.kept, vectors, sides=sides, dtype=dtype)
     values = eigenvalues.clamp(min=0).sqrt().flip(-1).cpu().numpy()
     rank = sums.rank.clamp(max=sides[0] - sums.centred).cpu().numpy()
     possible = np.arange(values.shape[-1]) < rank[:, None]
-    rows, weights = sums.kept.weighted()
+    return Spectrum(
+        values=np.where(possible, values, 0.0),
+        possible=possible,
+        entry_size=_entry_size(sums, sides).cpu().numpy(),
+        sides=sides,
+        weigh=weigh,
+    )
+
+
+def _entry_size(sums: GramSums, sides: tuple[int, int]) -> Tensor:
+    return (sums.squares / (sides[0] * sides[1])).sqrt()
+
+
+def _weigher(
+    sums: GramSums, kept: KeptRows, vectors: Tensor, *, sides: tuple[int, int], dtype: torch.dtype
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`Spectrum.weigh`, from the rows that were kept."""
+    rows, weights = kept.weighted()
     if not sums.centred:
         centre = rows.new_zeros(1, 1, 1)
     elif sums.by_feature:
@@ -134,7 +159,7 @@ def spectrum_of(sums: GramSums, sides: tuple[int, int], *, dtype: torch.dtype) -
         centre = sums.mean[:, None]
 
     kind = torch.float64 if dtype == torch.float64 else torch.float32
-    size = (sums.squares / (sides[0] * sides[1])).sqrt()
+    size = _entry_size(sums, sides)
     unit = torch.where(size > 0, size, 1.0)[:, None, None]
 
     def weigh(slopes: np.ndarray) -> np.ndarray:
@@ -148,10 +173,4 @@ def spectrum_of(sums: GramSums, sides: tuple[int, int], *, dtype: torch.dtype) -
         )
         return found.to(torch.float64).cpu().numpy()
 
-    return Spectrum(
-        values=np.where(possible, values, 0.0),
-        possible=possible,
-        entry_size=size.cpu().numpy(),
-        sides=sides,
-        weigh=weigh,
-    )
+    return weigh
