@@ -47,7 +47,7 @@ class DimensionLog:
         labels: their classes.
         n_classes: number of classes.
         samples: rows of the measured matrices, as in `VisionModel.activations`.
-        resolve_every: updates between two measurements of the resolution, which costs as much as
+        resolve_every: updates between two measurements of the resolution, which costs more than
             all else; between them the larger of both neighbours holds.
         last: step at which it is measured too.
     """
@@ -61,7 +61,7 @@ class DimensionLog:
         labels: Int64[Tensor, " image"],
         n_classes: int,
         samples: Samples = "images",
-        resolve_every: int = 100,
+        resolve_every: int = 500,
         last: int = 0,
     ) -> None:
         self.resolve_every, self.last = resolve_every, last

@@ -26,7 +26,7 @@ from headspec.training.vision_run import VisionRun, open_vision_run, write_visio
 from headspec.training.vision_stream import ImageStream
 
 _VALIDATION_BATCH = 500
-_RESOLVE_EVERY = 20  # measurements
+_RESOLVE_EVERY = 100  # measurements
 
 
 def train_vision(
