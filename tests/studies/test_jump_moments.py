@@ -219,6 +219,14 @@ def test_nothing_outside_is_touched(runs, found):
     assert torch.is_grad_enabled() == grad
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_numbers(runs, found):
+    for model, run in runs.items():
+        plan = found[model].plan
+        cpu, gpu = (hs.measure_moments(run, plan, device=d, **OPTIONS) for d in ("cpu", "cuda"))
+        np.testing.assert_allclose(gpu["value"], cpu["value"], rtol=1e-3, atol=1e-3)
+
+
 def test_sparseness_is_that_of_what_passes_the_relu(runs):
     assert rectified_layers(runs["mlp"].model(0)) == ("network.0", "network.2")
     names = rectified_layers(runs["transformer"].model(0))

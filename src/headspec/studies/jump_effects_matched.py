@@ -62,8 +62,8 @@ def jump_effects(
     below 1/8 by flips of sign: the unit is the moment, and p speaks of these runs.)
 
     *Interval*: bootstrap of runs, and of the blocks inside the drawn runs; none with fewer than
-    three seeds. With three it covers 95 % where the effect is the same in all seeds, 90 % where it
-    differs between seeds by half as much as between moments, 85 % where by as much.
+    three seeds. With three it covers 95 % where the effect is the same in all seeds, 89 % where it
+    differs between seeds by half as much as between moments, 84 % where by as much.
 
     *Trend*: everything changes fastest at the beginning, where jumps crowd and leave no room for
     controls, so that these lie later and change less. Changes are therefore taken less a trend in

@@ -233,7 +233,7 @@ def late_gain(measured: pd.DataFrame) -> float:
     if not len(measured):
         return float("nan")
     rows: Any = measured.loc[(measured["kind"] == "landmark") & (measured["metric"] == "accuracy")]
-    phase = rows["phase"].to_numpy(float).round(3)
+    phase = rows["phase"].to_numpy(float).round(2)  # the middle of an odd number of updates
     rows = rows.assign(phase=phase).loc[np.isin(phase, [LATE, 1.0])]
     wide = rows.pivot_table(index=["model", "seed"], columns="phase", values="value", dropna=False)
     if not {LATE, 1.0} <= set(wide.columns):

@@ -28,8 +28,10 @@ def measure_moments(
     *,
     images: ImageData | None = None,
     n_images: int = 256,
+    n_scored: int = 2000,
     n_null: int = 20,
     n_gabor: int = 6,
+    device: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Look inside a run before, during and after every moment of a plan, controls included.
@@ -42,10 +44,12 @@ def measure_moments(
         run: trained with the plan's steps among its checkpoints.
         plan: of `plan_checkpoints` or `identify_moments`.
         images: other images than those the run was trained with; validation images are used.
-        n_images: validation images for everything but loss and accuracy, which take all.
+        n_images: validation images for everything but loss and accuracy, the first.
+        n_scored: validation images for loss and accuracy, at most.
         n_null: shuffles for the null of class selectivity.
         n_gabor: filters of the first convolution to which Gabor functions are fitted, the same at
             every checkpoint; 0: none. Some 20 ms a filter, most of the time for a CNN.
+        device: where models run; the CPU if None.
         seed: of the nulls.
 
     Returns:
@@ -82,6 +86,8 @@ def measure_moments(
     """
     _check(run, plan)
     data = run.images if images is None else images
+    shown = data.validation_images[: max(n_scored, n_images)].to(device or "cpu")
+    labels_shown = data.validation_labels[: len(shown)].to(shown.device)
     moments: Any = plan.moments
     places = pd.concat(
         [moments.assign(place=place, step=moments[place]) for place in PLACES], ignore_index=True
@@ -94,9 +100,9 @@ def measure_moments(
     across: list[Row] = []
     for step in sorted({int(each) for each in places["step"]}):
         view, rows = view_checkpoint(
-            run.model(step),
-            data.validation_images,
-            data.validation_labels,
+            run.model(step).to(shown.device),
+            shown,
+            labels_shown,
             n_images=n_images,
             n_null=n_null,
             n_gabor=n_gabor if step in ends else 0,
