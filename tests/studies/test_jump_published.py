@@ -202,3 +202,12 @@ def test_jumps_do_not_go_with_the_loss_more_than_their_neighbours(review):
 def test_a_folder_without_the_files_is_named(tmp_path):
     with pytest.raises(InputError, match="all_jumps_detailed"):
         review_published_jumps(tmp_path)
+
+
+def test_the_page_has_every_claim_with_its_status(review):
+    page = (Path(__file__).parents[2] / "docs" / "dimensionality_jumps.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    for claim, status in review.claims[["claim", "status"]].to_numpy():
+        mine = [row for row in rows if row.startswith(f"| {claim} |")]
+        assert len(mine) == 1, claim
+        assert mine[0].endswith(f"| {status} |")

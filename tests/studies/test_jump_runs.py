@@ -151,4 +151,4 @@ def test_without_any_jump_nothing_is_made_up(study):
     assert {"shares", "types", "losses", "coordination", "jumps"}.isdisjoint(found.tables)
     inputs = figure_inputs(replace(study, jumps=none), found)
     assert "early_late_comprehensive" not in inputs
-    assert plot_jump_overview(**inputs["transformer_jump_overview"]).layout.meta
+    plot_jump_overview(**inputs["transformer_jump_overview"])  # rows of layers without a jump

@@ -58,8 +58,8 @@ def load_ndt_run(path: str | Path) -> pd.DataFrame:
     Raises:
         InputError: no such file, or another one.
 
-    **What it does not show.** The batches: each measurement saw another batch, and how much of a
-    change is the batch's cannot be told from these files.
+    **What it does not show.** The batches: as far as can be seen each measurement was made on the
+    training batch of its update, and how much of a change is the batch's these files do not tell.
     """
     content = _read_run(path)
     names: list[str] = []

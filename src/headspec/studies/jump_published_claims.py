@@ -95,9 +95,9 @@ def count_claims(jumps: pd.DataFrame) -> list[dict[str, str]]:
             " > ".join(f"{by_family[f]:,}" for f in ("transformer", "mlp", "cnn")),
             corrected=f"in a layer of a training: {each}",
             reason=f"Totals of {runs['transformer']}, {runs['mlp']} and {runs['cnn']} trainings, "
-            "of 3 to 16 layers each. |z| > 2 marks 4.6 % of the differences of white noise, 18 of "
-            "the 399 of a layer, and fewer where a few differences are very large: it counts those "
-            "near the start of training, when norms change most, and no events.",
+            "of 3 to 16 layers each. |z| > 2 marks 4.6 % of the differences of normal noise, 18 of "
+            "the 399 of a layer, and fewer where a few differences are very large: it measures the "
+            "tails of their distribution, and counts no events.",
             status="refuted",
         ),
     ]

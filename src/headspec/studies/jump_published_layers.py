@@ -100,8 +100,8 @@ def coordination_claim(observed: float, null: float, p: float) -> dict[str, str]
         "layers 3 and 4; 343: layers 2 and 5)",
         corrected=f"{observed:.1%} of all jumps meet another layer's; {null:.1%} by chance, "
         f"p = {p:.3f}",
-        reason="All layers see the same batch, and a batch with large inputs has large activations "
-        "in all of them. Five jumps were looked at.",
+        reason="Five jumps were looked at, and two of them do. Layers of a network see the same "
+        "batch and the same update.",
         status="refuted",
     )
 

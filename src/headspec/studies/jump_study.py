@@ -200,7 +200,7 @@ def _part_tables(parts: dict[str, Any]) -> dict[str, pd.DataFrame]:
         tables["coordination"] = parts["coordination"].to_frame()
     if "transformer_coordination" in parts:
         tables["transformer_coordination"] = parts["transformer_coordination"].pairs
-    if "losses" in parts:
+    if "losses" in parts and len(parts["losses"].moments):
         tables["losses"] = parts["losses"].to_frame()
         tables["loss_moments"] = parts["losses"].moments
     return tables

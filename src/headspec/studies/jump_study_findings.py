@@ -26,7 +26,7 @@ def conclude_jump_study(study: JumpStudy, verdicts: Sequence[HypothesisVerdict])
     held = [one.verdict for one in verdicts]
     return (
         f"{', '.join(NAMES[model] for model in study.scale.models)} on {_data(study)}, "
-        f"{len(study.seeds)} seeds, {study.scale.steps} updates: {jumps} jumps of "
+        f"{_seeds(study)}, {study.scale.steps} updates: {jumps} jumps of "
         f"dimensionality in {len(study.jumps.curves)} curves, where the detector may find "
         f"{accepted:.0f} in curves without any. The study's four hypotheses: "
         f"{held.count('supported')} supported, {held.count('not supported')} not supported, "
@@ -53,7 +53,7 @@ def describe_jump_study(
         found.append(_when(parts["shares"]))
     if "coordination" in parts:
         found.append(parts["coordination"].summary())
-    if "losses" in parts and parts["losses"].moments.shape[0]:
+    if "losses" in tables:
         found.append(parts["losses"].summary())
     if "types" in parts:
         found.append(parts["types"].summary().split("\n")[0])
@@ -99,8 +99,11 @@ def _rates(study: JumpStudy) -> list[str]:
         here = counts.loc[counts["model"] == model]
         rate = 1000 * here["jumps"].sum() / max(1, here["points"].sum())
         each = ", ".join(str(n) for n in here["jumps"])
-        said.append(f"{NAMES[model]} {rate:.2f} ({each} by seed, {int(here['refused'].sum())} "
-                    "curves refused for their resolution)")  # fmt: skip
+        refused = int(here["refused"].sum())
+        said.append(
+            f"{NAMES[model]} {rate:.2f} ({each} jumps by seed, {refused} curves refused for their "
+            "resolution)"
+        )
     return [
         "Jumps per 1,000 points of all curves: "
         + "; ".join(said)
@@ -135,6 +138,10 @@ def _effects(effects: pd.DataFrame | None, what: str) -> str:
         f"controls{': ' + named if named else ''}; {absent} do not, within an interval that would "
         f"show it; {len(rows) - len(there) - absent} are open."
     )
+
+
+def _seeds(study: JumpStudy) -> str:
+    return "one seed" if len(study.seeds) == 1 else f"{len(study.seeds)} seeds"
 
 
 def _data(study: JumpStudy) -> str:
