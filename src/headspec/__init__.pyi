@@ -217,6 +217,11 @@ from .studies.jump_infrastructure import experiment_summary as experiment_summar
 from .studies.jump_moments import CriticalMoments as CriticalMoments
 from .studies.jump_moments import identify_moments as identify_moments
 from .studies.jump_moments_measures import measure_moments as measure_moments
+from .studies.jump_published import load_ndt_log as load_ndt_log
+from .studies.jump_published import load_ndt_run as load_ndt_run
+from .studies.jump_published import load_published_jumps as load_published_jumps
+from .studies.jump_published_review import PublishedReview as PublishedReview
+from .studies.jump_published_review import review_published_jumps as review_published_jumps
 from .sweeps import SweepError as SweepError
 from .sweeps import UnverifiedSuiteWarning as UnverifiedSuiteWarning
 from .sweeps import sweep as sweep
