@@ -1,5 +1,7 @@
 """Sections of the jumps study's page: which figures and tables each shows, and their headings."""
 
+import re
+
 from headspec.studies.jump_hypotheses import RULES
 
 TITLES = {
@@ -43,7 +45,7 @@ PARTS = {
 """Sections of the page: figures and tables of each, shown as far as there are any."""
 
 TEXTS = {
-    "At jumps": RULES,
+    "At jumps": re.sub(r"\n(?=\d\. )", "\n\n", RULES),  # a paragraph a hypothesis
     "Inside": "The largest jump that the second passes looked into; where none was detected, the "
     "largest change, which is no jump. One example each: what differs across all of them is in the "
     "section before.",
