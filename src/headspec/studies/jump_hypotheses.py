@@ -139,7 +139,8 @@ def judge_jump_hypotheses(
     verdicts = tuple(verdict for verdict, _ in judged)
     n_seeds = min((len(set(rows["seed"])) for _, rows in rates.groupby("model")), default=0)
     if n_seeds < LEAST_SEEDS:
-        why = f"{n_seeds} seeds decide nothing; it takes {LEAST_SEEDS}. "
+        few = "One seed decides" if n_seeds == 1 else f"{n_seeds} seeds decide"
+        why = f"{few} nothing; it takes {LEAST_SEEDS}. "
         verdicts = tuple(
             replace(each, verdict="not decided", evidence=why + each.evidence) for each in verdicts
         )
