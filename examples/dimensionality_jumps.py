@@ -21,7 +21,7 @@ from headspec.studies.jump_runs import run_jump_study
 from headspec.studies.jump_scales import jump_scale
 from headspec.studies.jump_study import analyse_jump_study
 from headspec.studies.jump_study_figures import figure_inputs
-from headspec.studies.jump_study_parts import PARTS, TEXTS, TITLES
+from headspec.studies.jump_study_parts import PARTS, TITLES, section_text
 from headspec.studies.topic_scales import parse_names, parse_seeds
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "ndt-phase1"
@@ -93,7 +93,7 @@ def main(
     sections = [
         hs.ReportSection(
             title,
-            text=TEXTS.get(title, ""),
+            text=section_text(title, found.tables),
             figures=[hs.ReportFigure(figures[name]) for name in shown if name in figures],
             tables=[
                 hs.ReportTable(found.report_table(name), TITLES[name])

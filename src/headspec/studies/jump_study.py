@@ -44,6 +44,7 @@ CSV_FILES = {
 """The study's CSV files and the tables they hold; the last is not one of the study's."""
 
 _SHOWN = {
+    "claims": ["claim", "status", "published", "corrected"],
     "effects": ["model", "metric", "value", "low", "high", "p", "q", "n", "n_seeds", "decision"],
     "shares": ["model", "by", "part", "count", "value", "low", "high", "null_mean", "p"],
     "coordination": ["model", "of", "seed", "value", "null_mean", "null_sd", "p", "n"],

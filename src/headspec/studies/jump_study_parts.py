@@ -1,6 +1,7 @@
 """Sections of the jumps study's page: which figures and tables each shows, and their headings."""
 
 import re
+from collections.abc import Container
 
 from headspec.studies.jump_hypotheses import RULES
 
@@ -49,7 +50,21 @@ TEXTS = {
     "Inside": "The largest jump that the second passes looked into; where none was detected, the "
     "largest change, which is no jump. One example each: what differs across all of them is in the "
     "section before.",
-    "Published claims": "Every claim recomputed from the published data. Without them there is "
-    "nothing to show here: give --published FOLDER.",
+    "Published claims": "Every claim recomputed from the published data. published_claims.csv also "
+    "has what the published arithmetic gives, and the reason for each status.",
 }
 """What stands above the figures of a section."""
+
+_LEFT_OUT = "Left out: the published data are not here. --published FOLDER names them."
+
+
+def section_text(title: str, tables: Container[str]) -> str:
+    """What stands above the figures of a section.
+
+    Args:
+        title: one of `PARTS`.
+        tables: names of the tables there are.
+    """
+    if title == "Published claims" and "claims" not in tables:
+        return _LEFT_OUT
+    return TEXTS.get(title, "")
