@@ -110,7 +110,13 @@ class JumpScale:
 
 SCALES: dict[str, JumpScale] = {
     "debug": JumpScale(
-        data="digits", steps=300, batch_size=32, measure_every=2, measured_images=100, n_gabor=4
+        data="digits",
+        steps=300,
+        batch_size=32,
+        measure_every=2,
+        measured_images=100,
+        n_images=128,
+        n_gabor=4,
     ),
     "study": JumpScale(
         data="mnist", steps=2000, batch_size=64, measure_every=5, measured_images=512, controls=3
