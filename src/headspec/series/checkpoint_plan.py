@@ -55,8 +55,8 @@ def plan_checkpoints(
         select: `"coverage"` (layers, phases and magnitudes, see `select_by_coverage`) or
             `"study"` (2 of the early type of largest magnitude, 2 of the late one, 1 between, see
             `select_as_study`).
-        spacing: updates from `during` to `before` and `after`; None for two measuring intervals
-            of the jump, so that both lie outside of it.
+        spacing: updates from `during` to `before` and `after`; None for two measuring intervals,
+            and at least one beyond where the jump lies.
         controls: control moments beside each jump and candidate: windows of the same width in
             the same part of the training that hold no jump of any layer. Without anything to
             match, controls x n_jumps windows spread evenly over log(1 + step).
@@ -97,14 +97,16 @@ def plan_checkpoints(
     places = [*candidates, *(share * length for share in landmarks)]
     _check(rows, length, counts=counts, spacing=spacing, places=places)
     grid = measured_grid(rows, length, steps)
-    reach = 2 * int(np.median(np.diff(grid))) if spacing is None else spacing
+    interval = int(np.median(np.diff(grid)))
+    reach = 2 * interval if spacing is None else spacing
     rows["phase"] = rows["step"] / length
     chosen, notes = _choose(rows, n_jumps, select, types, seed)
 
     draft = _Draft(length, per_jump, reach)
     for _, row in rows.iloc[chosen].sort_values("step", kind="stable").iterrows():
         first, last = int(row["step_before"]), int(row["step"])
-        own_reach = 2 * max(1, last - first) if spacing is None else spacing
+        outside = (last - first + 1) // 2 + interval
+        own_reach = max(reach, outside) if spacing is None else spacing
         draft.add("jump", (first + last) // 2, own_reach, **row[_KEPT])
     for step in sorted({int(step) for step in candidates}):
         draft.add("candidate", step, reach)
