@@ -115,6 +115,27 @@ def test_curves_without_noise():
         assert found(smooth) == []
 
 
+@pytest.mark.parametrize("unit", [1.0, 1 / 96])
+@pytest.mark.parametrize(("n", "start", "decay"), [(60, 40, 8.0), (120, 40, 3.0), (200, 160, 8.0)])
+def test_smooth_drift_of_counts_is_no_jump(unit, n, start, decay):
+    """More values than a quarter of the points, and yet every step of one is rounding."""
+    counts = np.round(start * np.exp(-decay * np.linspace(0, 1, n)) + 2)
+    assert 4 * len(np.unique(counts)) > n
+    for values in (counts * unit, (counts * unit).astype(np.float32).astype(float)):
+        assert found(values) == []
+        # negative control: the stairs as they are score like jumps
+        stairs = contrast_scores(values[None], np.full(1, 1e-6))
+        assert stairs.max() > score_threshold(1.0, n)
+
+
+def test_a_count_that_jumps_between_two_values():
+    """Counts move in ones, also where only 5 and 21 occur."""
+    counts = np.where(np.arange(200) < 111, 5.0, 21.0)
+    (jump,) = found(counts)
+    assert (jump.before, jump.after, jump.change) == (110, 111, pytest.approx(16))
+    assert found(np.where(np.arange(200) < 111, 5.0, 6.0)) == []
+
+
 def test_a_jump_that_does_not_last_is_two_or_none():
     values = white()
     values[100:103] += 10.0

@@ -176,6 +176,20 @@ def test_resolution_of_the_frame_of_the_dtype_and_stated():
     assert both.curves["verdict"].tolist() == ["examined", "below resolution"]
 
 
+def test_a_curve_without_a_stated_resolution_leaves_those_of_others():
+    """As where a measure with none, such as an intrinsic dimension, joins the frame."""
+    tiny = 1 + 1e-9 * noisy_step()
+    frame = long_frame({"a": tiny, "b": noisy_step(), "c": tiny}, resolution=1e-12)
+    frame.loc[frame["layer_name"] == "b", "resolution"] = np.nan
+    frame.loc[(frame["layer_name"] == "c") & (frame["step"] > 0), "resolution"] = None
+    curves = detect_jumps(frame).curves
+    assert curves["verdict"].tolist() == ["examined"] * 3
+    limit = detect_jumps(noisy_step()).curves["resolution"][0]
+    assert curves["resolution"].tolist() == [1e-12, limit, 1e-12]
+    with pytest.raises(InputError, match="resolutions from 0 up"):
+        detect_jumps(frame.assign(resolution=-1.0))
+
+
 def test_a_jump_below_the_resolution_is_none():
     curve = noisy_step(size=20.0)
     assert len(detect_jumps(curve, resolution=10.0)) == 1

@@ -20,6 +20,8 @@ from headspec.series.jump_test_rise import fit_rise
 from headspec.series.noise import local_noise_sd
 
 MIN_POINTS = 30
+_MOST_WHOLE = 2.0**53  # float64 holds every whole number up to here
+_OFF_GRID = 0.01  # steps of a grid that its multiples may be off by
 _ROUNDING = 1 / np.sqrt(12)  # standard deviation of rounding to units
 
 
@@ -48,9 +50,9 @@ def calibrated_jumps(
 
     Args:
         values: curves of `MIN_POINTS` points or more, at steps taken to be evenly spaced.
-        resolution: changes up to this are none. Where few different values occur (counts), the
-            smallest difference between two of them takes its place.
-        false_positives: per 1,000 points of curves without jumps, 0.05 to 20.
+        resolution: changes up to this are none. Where the values lie on a coarser grid (counts)
+            or few different ones occur, the step between neighbours takes its place.
+        false_positives: per 1,000 points of curves without jumps, 0.1 to 10.
     """
     n_points = values.shape[1]
     threshold = score_threshold(false_positives, n_points)
@@ -76,7 +78,8 @@ def sudden_changes(
     """
     n_points = values.shape[1]
     sums = n_points * np.finfo(float).eps * np.abs(values).max(axis=1)  # rounding of running sums
-    limits = np.maximum(np.maximum(resolution, sums), [_quantum(row) for row in values])
+    quanta = [_quantum(*each) for each in zip(values, sums, strict=True)]
+    limits = np.maximum(np.maximum(resolution, sums), quanta)
     level = without_outliers(values)
     scores = contrast_scores(level, limits * _ROUNDING)
     found: list[list[Found]] = []
@@ -125,9 +128,19 @@ def score_peaks(
     return sorted(peaks)
 
 
-def _quantum(values: np.ndarray) -> float:
-    """The step between neighbouring values where few different ones occur, else 0."""
+def _quantum(values: np.ndarray, rounding: float) -> float:
+    """What rounded values move in: the step of a grid that holds them all; 0 where there is none.
+
+    Of whole numbers the greatest common divisor; of others the smallest difference between two
+    that differ by more than `rounding`, if all are multiples of it or few values occur.
+    """
     different = np.unique(values)
-    if len(different) < 2 or 4 * len(different) > len(values):
+    if (different == np.round(different)).all() and np.abs(different).max() < _MOST_WHOLE:
+        return float(np.gcd.reduce(different.astype(np.int64)))
+    gaps = np.diff(different)
+    gaps = gaps[gaps > rounding]
+    if not gaps.size:
         return 0.0
-    return float(np.diff(different).min())
+    multiples = gaps / gaps.min()
+    on_grid = np.abs(multiples - np.round(multiples)).max() < _OFF_GRID
+    return float(gaps.min()) if on_grid or 4 * (len(gaps) + 1) <= len(values) else 0.0

@@ -54,9 +54,9 @@ def detect_jumps(
         n_steps: length of the training, for `phase`; the last step of each curve if None.
         resolution: change below which nothing is meant, in the unit of the metric: a number, one
             number a curve of an array, or the dtype in which the values were computed (then four
-            of its rounding errors at the curve's largest value). None: the frame's column
-            `resolution`, else the values' dtype but never finer than float32, which is what
-            networks are measured in.
+            of its rounding errors at the curve's largest value). None: the largest in
+            the frame's column `resolution` for each curve, else the values' dtype but never finer
+            than float32, which is what networks are measured in.
         false_positives: accepted by the calibrated rule, per 1,000 points of curves without
             jumps, 0.1 to 10.
 

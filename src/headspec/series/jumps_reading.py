@@ -15,6 +15,7 @@ from headspec.series.curve import Curve, DType
 from headspec.series.curve_table import read_curves
 
 LABELS = ("model", "seed", "layer", "layer_name", "head", "metric")
+_UNSTATED = -1.0  # for a missing resolution, which is below every one that is stated
 Resolution = float | int | Float[np.ndarray, " curve"] | DType | None
 
 
@@ -74,17 +75,18 @@ def _from_frame(frame: pd.DataFrame, steps: object, resolution: Resolution) -> l
     by = [name for name in ("seed", "layer_name") if name in frame.columns]
     tables = read_curves(frame, by=by)
     known = None
-    stated = "resolution" in frame.columns and not np.asarray(frame["resolution"].isna()).any()
-    if resolution is None and stated:
-        known = read_curves(frame.assign(value=frame["resolution"]), by=by)
+    if resolution is None and "resolution" in frame.columns:
+        stated = np.asarray(pd.to_numeric(frame["resolution"], errors="coerce"), dtype=float)
+        _checked(stated[~np.isnan(stated)])
+        known = read_curves(frame.assign(value=np.nan_to_num(stated, nan=_UNSTATED)), by=by)
     dtype = _dtype(np.asarray(frame["value"]))
     groups = []
     for i, table in enumerate(tables):
         labels = table.labels.reindex(columns=list(LABELS))
+        limits = _limits(table.values, table.steps, dtype if resolution is None else resolution)
         if known is not None:
-            limits = known[i].values.max(axis=1)
-        else:
-            limits = _limits(table.values, table.steps, dtype if resolution is None else resolution)
+            own = known[i].values.max(axis=1)
+            limits = np.where(own == _UNSTATED, limits, own)
         groups.append(JumpCurves(labels, table.steps, table.values, _checked(limits)))
     return groups
 
