@@ -143,6 +143,7 @@ def test_parameters_are_left_alone():
         (torch.ones(3, 4) / 0, "12 of 12 entries NaN"),
         (torch.ones(3, dtype=torch.int64), "int64"),
         (torch.ones(3), r"shape \[3\]"),
+        (np.ones((3, 4)), "got ndarray"),
     ],
 )
 def test_misuse(weights, message, monkeypatch):

@@ -182,13 +182,15 @@ def check_filters(filters: Tensor) -> Float[Tensor, "filter ..."]:
     """Filters in float64 on their device.
 
     Raises:
-        InputError: no filter, whole numbers, or entries that are not finite.
+        InputError: no tensor or filter, whole numbers, or entries that are not finite.
     """
-    if not filters.is_floating_point() or filters.ndim < 2 or 0 in filters.shape:
+    is_tensor = isinstance(filters, Tensor)
+    if not is_tensor or not filters.is_floating_point() or filters.ndim < 2 or 0 in filters.shape:
+        shape = f"{filters.dtype} of shape {list(filters.shape)}" if is_tensor else ""
         raise InputError(
             expected="a floating tensor `filter *shape`",
-            got=f"{filters.dtype} of shape {list(filters.shape)}",
-            fix="Pass `conv.weight`: filter channel height width.",
+            got=shape or type(filters).__name__,
+            fix="Pass `conv.weight`: filter channel height width (torch.from_numpy of an array).",
         )
     found = filters.detach().double()
     bad = int((~torch.isfinite(found)).sum())

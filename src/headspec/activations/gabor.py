@@ -110,13 +110,14 @@ def fit_gabor(
 
 def _one_channel(filters: Tensor, colour: str) -> tuple[np.ndarray, np.ndarray]:
     """`filter height width`, and the share of each filter's squared weights in it."""
-    if filters.ndim not in (3, 4):
+    checked = check_filters(filters)
+    if checked.ndim not in (3, 4):
         raise InputError(
             expected="filters `filter height width` or `filter channel height width`",
             got=f"shape {list(filters.shape)}",
             fix="Pass `conv.weight` of a two-dimensional convolution.",
         )
-    values = check_filters(filters).cpu().numpy()
+    values = checked.cpu().numpy()
     if values.ndim == 3:
         return values, np.ones(len(values))
     n_channels = values.shape[1]
@@ -157,10 +158,15 @@ def _p_values(r_squared: np.ndarray, null: np.ndarray) -> np.ndarray:
 
 
 def _overall(r_squared: np.ndarray, null: np.ndarray, seed: int) -> NullSummary:
-    """The mean of the filters beside means of as many draws of the null, with replacement."""
+    """The mean of the filters beside means of as many draws of the null, with replacement.
+
+    The null is a sample too: k draws of m noise filters scatter by sqrt(1 / k) of their spread,
+    the difference of both means by sqrt(1 / k + 1 / m), to which they are widened.
+    """
     known = r_squared[~np.isnan(r_squared)]
     mean = float(known.mean()) if known.size else float("nan")
     if not len(null) or not known.size:
         return NullSummary.bare(mean)
-    drawn = np.random.default_rng(seed + 1).choice(null, (_N_MEANS, known.size))
-    return summarise_null(mean, drawn.mean(1))
+    drawn = np.random.default_rng(seed + 1).choice(null, (_N_MEANS, known.size)).mean(1)
+    widened = null.mean() + (drawn - null.mean()) * np.sqrt(1 + known.size / len(null))
+    return summarise_null(mean, widened)

@@ -42,7 +42,8 @@ class GaborFits:
         phase: of the wave at the centre, radians: 0 or pi even, +-pi/2 odd.
         amplitude, offset: in units of the weights.
         fits: the fitted functions.
-        overall: mean of `r_squared` beside means of as many noise filters drawn from the null.
+        overall: mean of `r_squared` beside means of as many noise filters drawn from the null,
+            widened by what the null's own mean is off.
         size: height and width of the filters.
         colour: how channels became one (`"sum"`, `"first_component"`); None without channels.
         colour_share: share of a filter's squared weights in what was fitted; 1 without channels.
