@@ -3,6 +3,7 @@
 import doctest
 import math
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -187,9 +188,17 @@ def test_lower_precision(dtype):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"kept": 2}, {"kept": -1}, {"n_null": -1}, {"pattern": torch.ones(0, 2, 3, 3)}]
+    "wrong",
+    [
+        {"kept": 2},
+        {"kept": -1},
+        {"n_null": -1},
+        {"pattern": torch.ones(0, 2, 3, 3)},
+        {"pattern": np.ones((1, 2, 3, 3)) / 3},
+    ],
 )
-def test_misuse(wrong):
+def test_misuse(wrong, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     options = {"pattern": random_pattern(4, 3, 5, 5)} | wrong
     with pytest.raises(hs.InputError, match="kept=1 for `layer batch head q_pos k_pos`"):
         hs.attention_specialisation(options.pop("pattern"), **options)

@@ -145,23 +145,22 @@ def attention_specialisation(
         >>> float(found.entropy_range), round(float(found.head_divergence), 4)  # (0 + ln 2) / 2
         (0.0, 0.3466)
     """
-    n_leading = pattern.ndim - 3
-    if not 0 <= kept <= n_leading or not pattern.numel() or n_null < 0:
+    shape = list(pattern.shape) if isinstance(pattern, Tensor) else []
+    if not 0 <= kept <= len(shape) - 3 or 0 in shape or n_null < 0:
         raise InputError(
-            expected="a pattern `*batch head q_pos k_pos` with kept no more than its leading axes, "
+            expected="a tensor `*batch head q_pos k_pos` with kept no more than its leading axes, "
             "and n_null of 0 or more",
-            got=f"shape {list(pattern.shape)}, kept={kept}, n_null={n_null}",
+            got=f"{type(pattern).__name__} of shape {shape}, kept={kept}, n_null={n_null}",
             fix="kept=1 for `layer batch head q_pos k_pos`.",
         )
     with torch.no_grad():
         by_query = attention_entropy(pattern, causal=causal)
         checked = check_pattern(pattern, causal=causal)
         keys = _keys(by_query, causal)
-        shape = (*pattern.shape[:kept], -1)
-        entropies = by_query.mean(-1).reshape(*shape, pattern.shape[-3])
+        n_heads, outer = pattern.shape[-3], (*pattern.shape[:kept], -1)
+        entropies = by_query.mean(-1).reshape(*outer, n_heads)
         normalised = (by_query / keys).nanmean(-1).reshape(entropies.shape)
-        pairs = _divergences(checked).reshape(*shape, *2 * pattern.shape[-3:-2]).mean(kept)
-    n_heads = pattern.shape[-3]
+        pairs = _divergences(checked).reshape(*outer, n_heads, n_heads).mean(kept)
     entropies, pairs = entropies.cpu().numpy(), pairs.cpu().numpy()
     null = _exchanged(entropies, n_null, seed)
     means = entropies.mean(kept)
