@@ -214,6 +214,15 @@ def test_extreme_scales(power):
         (torch.zeros(5, 3), True, False),
         (torch.zeros(5, 3), False, False),
         (torch.full((5, 3), 0.1), True, False),
+        (torch.full((7, 64), 0.1, dtype=torch.float64), True, False),  # its mean is not .1
+        (
+            torch.rand(64, generator=torch.Generator().manual_seed(0))
+            .double()
+            .sqrt()
+            .expand(9, 64),
+            True,
+            False,
+        ),
         (torch.full((5, 3), 0.1), False, True),
         (torch.ones(1, 4), True, False),
         (torch.ones(1, 4), False, True),

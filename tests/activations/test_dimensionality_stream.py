@@ -99,8 +99,10 @@ def test_only_some_measures():
 def test_messages_name_the_batch():
     with pytest.raises(InputError, match="at least one batch"):
         streamed_dimensionality(iter([]))
-    with pytest.raises(InputError, match=r"like the first, \[any, 4\].*\[3, 5\] in batch 1"):
+    with pytest.raises(InputError, match=r"like the first, .* \[any, 4\].*\[3, 5\] in batch 1"):
         streamed_dimensionality([torch.ones(3, 4), torch.ones(3, 5)])
+    with pytest.raises(InputError, match=r"float64 of .*got torch\.bfloat16 .* in batch 1"):
+        streamed_dimensionality([torch.ones(3, 4).double(), torch.ones(3, 4).bfloat16()])
     with pytest.raises(InputError, match="NaN or infinite in batch 1"):
         streamed_dimensionality([torch.ones(3, 4), torch.full((3, 4), torch.nan)])
     with pytest.raises(InputError, match=r"int64 of shape .* in batch 0"):

@@ -52,7 +52,7 @@ def gather_matrices(activations: Tensor | Iterable[Tensor] | Mapping[str, Tensor
     if isinstance(activations, Mapping):
         names = tuple(str(name) for name in activations)
         activations = list(activations.values())
-    many = list(activations)
+    many = list(activations) if isinstance(activations, Iterable) else [activations]
     alike: dict[tuple, list[int]] = {}
     for i, one in enumerate(many):
         where = f" in {names[i]!r}" if names else f" at place {i}"

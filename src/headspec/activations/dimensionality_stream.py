@@ -47,7 +47,7 @@ def streamed_dimensionality(
 
     Args:
         batches: tensors `*batch sample feature`, with any number of samples each; the other
-            dimensions are the same in all.
+            dimensions and the dtype are the same in all.
         centred, metrics, roundings, dtype: as in `dimensionality_stats`. The mean taken out is
             that of all samples.
 
@@ -55,8 +55,8 @@ def streamed_dimensionality(
         A `DimensionalityStats` with arrays of shape `*batch`.
 
     Raises:
-        InputError: no batches, batches of different features, NaN or infinite entries (the
-            message names the batch).
+        InputError: no batches, batches of different features or dtypes, NaN or infinite entries
+            (the message names the batch).
 
     References:
         Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance.
@@ -78,10 +78,10 @@ def streamed_dimensionality(
             check_matrix(batch, where=f" in batch {place}")
             if first is None:
                 first = batch[..., :0, :]
-            if batch.shape[:-2] != first.shape[:-2] or batch.shape[-1] != first.shape[-1]:
+            if _named(batch) != _named(first):
                 raise InputError(
-                    expected=f"batches shaped like the first, {_named(first)}",
-                    got=f"shape {list(batch.shape)} in batch {place}",
+                    expected=f"batches like the first, {_named(first)}",
+                    got=f"{batch.dtype} of shape {list(batch.shape)} in batch {place}",
                     fix="Only the number of samples may differ; put features last.",
                 )
             flat = batch.detach().reshape(-1, *batch.shape[-2:])
@@ -115,5 +115,6 @@ def streamed_dimensionality(
     )
 
 
-def _named(first: Tensor) -> str:
-    return str([*first.shape[:-2], "any", first.shape[-1]]).replace("'", "")
+def _named(batch: Tensor) -> str:
+    shape = ", ".join(map(str, (*batch.shape[:-2], "any", batch.shape[-1])))
+    return f"{batch.dtype} of shape [{shape}]"

@@ -89,8 +89,14 @@ class GramSums:
 
     @property
     def rank(self) -> Tensor:
-        """What the rank of each matrix cannot exceed: dead and constant columns count nothing."""
+        """What the rank of each matrix cannot exceed: dead and constant features count nothing.
+
+        Of rows that are features, only whether all are constant is known.
+        """
         diagonal = self.gram.diagonal(dim1=-2, dim2=-1)
+        if self.by_feature:
+            vary = diagonal.sum(-1) > _CONSTANT**2 * self.squares
+            return vary * diagonal.shape[-1]
         return (diagonal > _CONSTANT**2 * self.n * self.mean.square()).sum(-1)
 
 
