@@ -2,6 +2,7 @@
 
 import doctest
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -160,7 +161,16 @@ def test_low_precision_points(dtype):
     assert found == right
 
 
-def test_messages_say_what_is_wrong():
+@pytest.mark.parametrize("power", [-1030, -600, 600, 1010])
+def test_squares_of_distances_neither_overflow_nor_vanish(power):
+    points = gaussian(50, 3)
+    before, after = two_nn_dimension(points), two_nn_dimension(points * 2.0**power)
+    assert after.dimension == pytest.approx(before.dimension, rel=1e-6)
+    assert after.scale == pytest.approx(before.scale * 2.0**power, rel=1e-6)
+
+
+def test_messages_say_what_is_wrong(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(InputError, match="2 distinct points out of 6"):
         two_nn_dimension(torch.eye(2).repeat(3, 1))
     grid = torch.arange(6.0)
@@ -170,6 +180,8 @@ def test_messages_say_what_is_wrong():
     points[2, 1] = torch.inf
     with pytest.raises(InputError, match="1 of 30 entries NaN or infinite"):
         two_nn_dimension(points)
+    with pytest.raises(InputError, match=r"points \[sample feature\]; got shape \[10, 4, 3\]"):
+        two_nn_dimension(gaussian(10, 4, 3))
     with pytest.raises(InputError, match=r"discard from 0 to 0\.5"):
         two_nn_dimension(gaussian(10, 3), discard=0.9)
 

@@ -124,6 +124,14 @@ def test_what_changes_nothing(seed, scale, shift):
     assert similarity(x @ both, y @ both, "cosine") == pytest.approx(similarity(x, y, "cosine"))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("power", [-1060, -600, 600, 1010])
+def test_squares_neither_overflow_nor_vanish(kind, power):
+    """2^600 squared is infinite: cosine and Procrustes said 0, CKA nothing."""
+    x, y = gaussian(20, 3) + 1, gaussian(20, 3, seed=1)
+    assert similarity(x * 2.0**power, y, kind) == pytest.approx(similarity(x, y, kind), rel=1e-3)
+
+
 def test_what_does_change_something():
     """Negative controls: stretching for all, rotations and a common mean for the cosine."""
     x = gaussian(50, 6)

@@ -98,6 +98,16 @@ def test_what_changes_nothing(seed, scale, shift):
     assert (shifted.value[~np.isnan(plain.value)] <= plain.value[~np.isnan(plain.value)]).all()
 
 
+@pytest.mark.parametrize("measure", ["index", "eta_squared", "d_prime"])
+@pytest.mark.parametrize("power", [-600, 600])
+def test_squares_neither_overflow_nor_vanish(measure, power):
+    values, labels = torch.rand(40, 3, dtype=torch.float64), torch.arange(40) % 4
+    before = hs.class_selectivity(values, labels, measure=measure, n_null=9)
+    after = hs.class_selectivity(values * 2.0**power, labels, measure=measure, n_null=9)
+    np.testing.assert_allclose(after.value, before.value, rtol=1e-12)
+    np.testing.assert_array_equal(after.p, before.p)
+
+
 def test_units_for_one_class_only():
     labels = np.repeat(np.arange(4), 25)
     values = torch.from_numpy(np.eye(4)[labels])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -136,8 +137,14 @@ def two_nn_dimension(
             fix="The paper leaves out .1.",
         )
     check_matrix(points)
+    if points.ndim != 2:
+        raise InputError(
+            expected="points [sample feature]",
+            got=f"shape {list(points.shape)}",
+            fix="Pass one cloud at a time, or flatten the other dimensions.",
+        )
     with torch.no_grad():
-        distinct, near = _distinct(points), None
+        (distinct, unit), near = _distinct(points), None
         if len(distinct) >= 5:
             near = _two_distances(distinct)
     if near is None or not (near[:, 1] > near[:, 0]).any():
@@ -157,12 +164,12 @@ def two_nn_dimension(
         discard=float(discard),
         n=len(distinct),
         n_duplicates=len(points) - len(distinct),
-        scale=float(np.median(near[:, 1])),
+        scale=float(np.median(near[:, 1])) * unit,
     )
 
 
-def _distinct(points: Tensor) -> Tensor:
-    """Distinct rows, in float64."""
+def _distinct(points: Tensor) -> tuple[Tensor, float]:
+    """Distinct rows in float64 over a power of two near the largest entry, and that power."""
     peak = points.detach().abs().max().to(torch.float64)
     if not bool(torch.isfinite(peak)):
         bad = int(torch.isfinite(points).logical_not().sum())
@@ -171,7 +178,8 @@ def _distinct(points: Tensor) -> Tensor:
             got=f"{bad} of {points.numel()} entries NaN or infinite",
             fix="Find the step or layer where they start.",
         )
-    return torch.unique(points.detach(), dim=0).to(torch.float64)
+    unit = math.ldexp(1.0, math.frexp(float(peak))[1] - 1)
+    return torch.unique(points.detach(), dim=0).to(torch.float64) / unit, unit
 
 
 def _two_distances(points: Tensor) -> np.ndarray:

@@ -126,11 +126,12 @@ def _prepared(values: Tensor, kind: str) -> Tensor:
     nothing varies.
     """
     if kind == "cosine":
-        norms = torch.linalg.vector_norm(values, dim=1, keepdim=True)
-        return values / torch.where(norms > 0, norms, torch.nan)
-    peak = values.abs().max()
+        peaks = values.abs().amax(1, keepdim=True)  # squares neither overflow nor vanish
+        values = values / torch.where(peaks > 0, peaks, torch.nan)
+        return values / torch.linalg.vector_norm(values, dim=1, keepdim=True)
+    values = values / values.abs().max()
     centred = values - values.mean(0)
-    if float(centred.abs().max()) <= 1e-14 * float(peak):
+    if not float(centred.abs().max()) > 1e-14:
         return torch.full_like(values, torch.nan)
     if values.shape[1] > len(values):
         centred = torch.linalg.qr(centred.mT, mode="r").R.mT

@@ -134,10 +134,11 @@ def _refuse_negative(values: Tensor) -> None:
 
 
 def _centred(values: Tensor) -> Tensor:
-    """Less their mean; exactly 0 where nothing but rounding is left."""
-    centred = values - values.mean(0)
-    constant = centred.abs().amax(0) <= _ROUNDING * values.abs().amax(0)
-    return centred.masked_fill(constant, 0.0)
+    """Less their mean, in units of the largest; exactly 0 where nothing but rounding is left."""
+    peak = values.abs().amax(0)
+    shares = values / torch.where(peak > 0, peak, 1.0)  # squares neither overflow nor vanish
+    centred = shares - shares.mean(0)
+    return centred.masked_fill(centred.abs().amax(0) <= _ROUNDING, 0.0)
 
 
 def _shuffles(codes: np.ndarray, n_null: int, seed: int, size: int) -> Iterator[np.ndarray]:
