@@ -54,6 +54,15 @@ def test_a_gzip_file_cut_short_or_no_gzip_at_all(tmp_path):
             read_idx(tmp_path / "images.gz")
 
 
+def test_a_gzip_file_with_any_byte_changed_is_damaged(tmp_path):
+    whole = gzip.compress(idx_bytes(np.arange(200).reshape(2, 10, 10)))
+    for place in range(10, len(whole)):
+        changed = bytes([*whole[:place], whole[place] ^ 0xFF, *whole[place + 1 :]])
+        (tmp_path / "images.gz").write_bytes(changed)
+        with pytest.raises(CheckpointError, match="in the IDX file"):
+            read_idx(tmp_path / "images.gz")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(CheckpointError, match="a readable file"):
         read_idx(tmp_path / "nothing")

@@ -94,6 +94,13 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path):
         open_images(tmp_path)
 
 
+def test_images_without_pixels_are_refused(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((15, 0, 5))))
+    with pytest.raises(InputError, match=r"images \[15, 0, 5\]"):
+        open_images(tmp_path)
+
+
 def test_images_of_two_sizes_are_refused(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((15, 4, 4))))

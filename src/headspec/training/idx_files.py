@@ -6,6 +6,7 @@ import gzip
 import math
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def _content(path: Path) -> bytes:
             with gzip.open(path) as file:
                 return file.read()
         return path.read_bytes()
-    except (OSError, EOFError) as error:  # gzip raises either for files cut short
+    except (OSError, EOFError, zlib.error) as error:  # gzip raises any of them
         raise _damaged(path, "a readable file", f"{type(error).__name__}: {error}") from error
 
 

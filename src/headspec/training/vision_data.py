@@ -182,7 +182,7 @@ def _standardised(
 ) -> ImageData:
     """Checked, standardised by the training set, as tensors."""
     for images, labels in ((train, train_labels), (validation, validation_labels)):
-        if images.ndim != 3 or labels.shape != images.shape[:1] or not len(images):
+        if images.ndim != 3 or labels.shape != images.shape[:1] or 0 in images.shape:
             raise InputError(
                 expected=f"grey images [n, height, width] with a label each in {name}",
                 got=f"images {list(images.shape)}, labels {list(labels.shape)}",
