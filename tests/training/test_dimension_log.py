@@ -46,6 +46,15 @@ def random_matrix(seed, rows, columns, decay):
     return 3 + x * torch.arange(1, columns + 1) ** -decay
 
 
+@pytest.mark.parametrize("shape", [(20, 60), (20, 20), (20, 19)])
+def test_centring_takes_one_direction(shape):
+    """One of n centred singular values is 0; the root of a rounding error adds 1e-8 of s_1."""
+    matrix = random_matrix(0, *shape, 0.0).double()
+    found, expected = measure_layers([matrix])[0], by_svd(matrix)
+    for name in METRICS:
+        assert found[name] == pytest.approx(expected[name], rel=1e-12)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
