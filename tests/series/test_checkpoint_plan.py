@@ -85,6 +85,13 @@ def test_a_jump_lies_between_before_and_after():
         assert row.before <= first <= row.during <= last <= row.after
 
 
+def test_long_jumps_are_bracketed_closely():
+    """A jump that may lie anywhere in 10 updates, measured every 2: not 20 updates around it."""
+    jumps = pd.DataFrame({"step": [136], "step_before": [126], "magnitude": [1.0]})
+    plan = hs.plan_checkpoints(jumps, n_steps=300, landmarks=(), steps=np.arange(0, 301, 2))
+    assert plan.steps == (124, 131, 138)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(1, 400), max_size=12),

@@ -149,9 +149,13 @@ def count(n: int, word: str) -> str:
     return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
-def short_name(name: str, longest: int = 28) -> str:
-    """A module's name, cut in its middle where it is long: both ends tell it from others."""
+def short_name(name: str, longest: int = 24) -> str:
+    """A module's name without its first parts, or cut in its middle, where it is long."""
     if len(name) <= longest:
         return name
+    parts = name.split(".")
+    for i in range(1, len(parts)):
+        if len(last := ".".join(parts[i:])) < longest:
+            return f"…{last}"
     head = (longest - 1) // 3
     return f"{name[:head]}…{name[head + 1 - longest :]}"

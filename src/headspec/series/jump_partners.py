@@ -60,7 +60,7 @@ class JumpCoordination:
         null = self.expected
         return (
             f"{self.share:.1%} of {self.n} jumps have a partner in another "
-            f"layer within {self.tolerance} updates; {null.mean:.1%} +- {null.sd:.1%} where layers "
+            f"layer within {self.tolerance} updates; {null.mean:.1%} ± {null.sd:.1%} where layers "
             f"jump independently at the same rates ({self.null}, p = {null.p_value:.2g})."
         )
 

@@ -78,7 +78,7 @@ class JumpTypes:
         if np.isfinite(self.p):
             text += (
                 f" Best silhouette {self.silhouettes['silhouette'].max():.3f}, {self.null_mean:.3f}"
-                f" +- {self.null_sd:.3f} where there is one hump (p = {self.p:.2g})."
+                f" ± {self.null_sd:.3f} where there is one hump (p = {self.p:.2g})."
             )
         if np.isfinite(self.stability):
             text += f" Stability (adjusted Rand) {self.stability:.2f}."

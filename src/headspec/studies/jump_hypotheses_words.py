@@ -36,8 +36,12 @@ def effect_words(effect: Mapping[str, Any]) -> str:
     return (
         f"{name} {effect['value']:+.3g} [{interval}] at jumps beyond controls "
         f"(labels exchanged: sd {effect['null_sd']:.2g}; q = {effect['q']:.2g}; "
-        f"{n} jumps, {int(effect['n_seeds'])} seeds): {effect['decision']}."
+        f"{_count(n, 'jump')}, {_count(int(effect['n_seeds']), 'seed')}): {effect['decision']}."
     )
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def join_effects(effects: Sequence[Mapping[str, Any]]) -> str:

@@ -26,10 +26,12 @@ from headspec.studies.jump_study_findings import conclude_jump_study, describe_j
 from headspec.studies.jump_tables import (
     detailed_jumps,
     layer_counts,
+    looked_into,
     metric_counts,
     moment_table,
     representative_jumps,
     run_table,
+    with_several_jumps,
 )
 
 CSV_FILES = {
@@ -85,7 +87,12 @@ class JumpAnalysis:
 
     def report_table(self, name: str) -> pd.DataFrame:
         """A table as a page shows it: without columns that are empty or tell nothing."""
-        table: Any = self.tables[name].dropna(axis="columns", how="all")
+        table: Any = self.tables[name]
+        if name == "representatives":
+            table = looked_into(table)
+        elif name == "coordination":
+            table = with_several_jumps(table)
+        table = table.dropna(axis="columns", how="all")
         shown = _SHOWN.get("effects" if name == "candidates" else name)
         return table if shown is None else table[[each for each in shown if each in table]]
 

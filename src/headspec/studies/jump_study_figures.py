@@ -9,6 +9,7 @@ from headspec.studies.jump_published_review import PublishedReview
 from headspec.studies.jump_runs import JumpStudy
 from headspec.studies.jump_study import JumpAnalysis
 from headspec.studies.jump_study_views import (
+    accuracy_means,
     class_means,
     entropy_rows,
     first_filters,
@@ -16,6 +17,7 @@ from headspec.studies.jump_study_views import (
     mean_patterns,
     patch_grid,
 )
+from headspec.studies.jump_tables import with_several_jumps
 
 Inputs = dict[str, dict[str, Any]]
 _METRIC = "effective_rank"
@@ -111,7 +113,8 @@ def _results(found: JumpAnalysis) -> Inputs:
         if name in found.tables
     }
     if "coordination" in inputs:
-        inputs["coordination"]["by"] = ("model", "seed", "of")
+        rows = with_several_jumps(found.tables["coordination"])
+        inputs["coordination"] = {"coordination": rows, "by": ("model", "seed", "of")}
     return inputs
 
 
@@ -123,7 +126,7 @@ def _moments(study: JumpStudy, found: JumpAnalysis) -> Inputs:
             "accepted": float(study.scale.false_positives),
         },
         "class_accuracy": {
-            "frame": study.accuracy.loc[study.accuracy["seed"] == seed],
+            "frame": accuracy_means(study.accuracy.loc[study.accuracy["seed"] == seed]),
             "jumps": jumps.loc[jumps["seed"] == seed],
         },
     }

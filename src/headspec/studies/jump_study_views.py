@@ -110,11 +110,12 @@ def first_filters(view: MomentView) -> dict[str, Any]:
     kept = min(16, len(filters[0]))
     strength = filters[1].flatten(1).norm(dim=1).topk(kept).indices.sort().values
     before, after = (each[strength] for each in filters)
-    fits = [fit_gabor(each, n_null=0) for each in (before, after)]
+    fits = [fit_gabor(before, n_null=0), fit_gabor(after)]
     return {
         "before": before.numpy(),
         "after": after.numpy(),
         "gabor_r2": {"before": fits[0].r_squared, "after": fits[1].r_squared},
+        "gabor_null": float(np.quantile(fits[1].null_r_squared, 0.95)),
     }
 
 
@@ -142,6 +143,20 @@ def class_means(view: MomentView) -> dict[str, Any]:
         f"after ({view.steps[1]})": tables[1][0],
     }
     return {"activations": panels, "sort_by": tables[1][1]}
+
+
+def accuracy_means(accuracy: pd.DataFrame, together: int = 10) -> pd.DataFrame:
+    """Accuracy of each class over some measurements together: of few images it wobbles.
+
+    Args:
+        accuracy: `model seed step class value`, at the same steps for all classes.
+        together: measurements in a mean; its step is the last of them.
+    """
+    rows: Any = accuracy
+    keys = ["model", "seed", "class"]
+    place = rows.groupby(keys)["step"].rank(method="first").astype(int)
+    means = rows.assign(part=(place - 1) // together).groupby([*keys, "part"], sort=False)
+    return means.agg(step=("step", "max"), value=("value", "mean")).reset_index()
 
 
 def entropy_rows(study: JumpStudy) -> pd.DataFrame:

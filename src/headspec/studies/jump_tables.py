@@ -135,6 +135,21 @@ def moment_table(study: JumpStudy) -> pd.DataFrame:
     return plans[[name for name in columns if name in plans]]
 
 
+def looked_into(moments: pd.DataFrame) -> pd.DataFrame:
+    """Jumps and candidates of a table of moments, with the number of controls beside each."""
+    rows: Any = moments
+    controls = rows.loc[rows["kind"] == "control"].groupby(["model", "seed", "matched"]).size()
+    found = rows.loc[rows["kind"].isin(["jump", "candidate"])].drop(columns=["matched", "type"])
+    keys = found[["model", "seed", "moment"]].itertuples(index=False, name=None)
+    return found.assign(controls=[int(controls.get(key, 0)) for key in keys])
+
+
+def with_several_jumps(coordination: pd.DataFrame, least: int = 5) -> pd.DataFrame:
+    """Rows of coordination that rest on several jumps, and the one of all of them."""
+    rows: Any = coordination
+    return rows.loc[(rows["n"] >= least) | (rows["model"] == "all")]
+
+
 def detailed_jumps(study: JumpStudy, model: str) -> pd.DataFrame:
     """All jumps of an architecture, a row each, without the columns that are empty."""
     found: Any = study.jumps.to_frame()
