@@ -121,6 +121,14 @@ def test_a_grid_coarser_than_the_spread_has_no_resolution_left():
         assert stats.resolution[metric] > 0.5 * (stats.named()[metric] - 1), metric
 
 
+def test_errors_larger_than_the_values_leave_a_number():
+    """Equal values driven apart by more than their size are 0 at the least; below, no logarithm."""
+    matrix = gaussian(30, 30) + 30
+    stats = dimensionality_stats(matrix, dtype=torch.bfloat16, roundings=10)
+    for metric in SMOOTH:
+        assert stats.resolution[metric] > 0.5 * (stats.named()[metric] - 1), metric
+
+
 @pytest.mark.parametrize("depth", [1, 5])
 def test_networks_round_more_than_once(depth):
     """Errors of a float32 network beside float64: 10 roundings hold them, 1 does not."""
