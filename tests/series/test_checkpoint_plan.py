@@ -3,6 +3,8 @@
 import doctest
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +139,29 @@ def test_json_round_trip(tmp_path):
         assert again.steps == plan.steps
 
 
+def test_whole_numbers_of_numpy_are_written(tmp_path):
+    """In a fresh process: the types that are checked while tests run would refuse them."""
+    code = f"""
+import numpy as np, pandas as pd, headspec as hs
+jumps = pd.DataFrame({{"step": [500], "step_before": [495], "magnitude": [1.0]}})
+plan = hs.plan_checkpoints(jumps, n_steps=np.int64(2000), spacing=np.int64(7),
+    per_jump=np.int64(5), candidates=np.array([700]), checkpoint_bytes=np.int64(9))
+plan.to_json({str(tmp_path / "plan.json")!r})
+assert {{type(step) for step in plan.steps}} == {{int}}, plan.steps
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert hs.load_checkpoint_plan(tmp_path / "plan.json").steps[:3] == (490, 494, 497)
+
+
+@pytest.mark.parametrize("at", [5, 500, 1995])
+def test_during_lies_in_the_jump_also_where_the_window_is_clipped(at):
+    plan = hs.plan_checkpoints(jumps_at([at]), n_steps=2000, landmarks=(), per_jump=5, spacing=30)
+    (row,) = plan.moments.to_dict("records")
+    assert at - 5 <= row["during"] <= at
+    assert plan.steps[0] == row["before"] == max(0, at - 33)
+    assert plan.steps[-1] == row["after"] == min(2000, at + 27)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -145,6 +170,10 @@ def test_json_round_trip(tmp_path):
         ({"format": "else"}, "no 'headspec checkpoint plan 1'"),
         ({"moments": [{"kind": "jump"}]}, "cannot be read"),
         ({"moments": 3}, "cannot be read"),
+        ({"steps": [487.5, 497, 507, 1000, 1500, 2000]}, "487.5 is no whole number"),
+        ({"checkpoint_bytes": "many"}, "'many' is no whole number"),
+        ({"n_measured": -1}, "-1 is no whole number"),
+        ({"notes": "a text"}, "no list of texts"),
     ],
 )
 def test_damaged_files(tmp_path, change, message):
@@ -162,6 +191,10 @@ def test_moments_that_contradict_their_steps(tmp_path):
     content["moments"][0]["after"] = 1999
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="a moment at"):
+        hs.load_checkpoint_plan(path)
+    content["moments"][1]["moment"] = 0
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="not numbered"):
         hs.load_checkpoint_plan(path)
     with pytest.raises(InputError, match="No such file"):
         hs.load_checkpoint_plan(tmp_path / "nothing.json")
@@ -290,6 +323,12 @@ def test_errors():
         hs.plan_checkpoints(jumps_at([5]), n_steps=10, types=np.array([1, 2]))
     with pytest.raises(InputError, match="Pass n_steps"):
         hs.plan_checkpoints(NOTHING)
+    for select, wrong in (("coverage", "big"), ("study", "big"), ("study", None)):
+        odd = jumps_at([5, 50]).assign(type=[1, wrong])
+        with pytest.raises(InputError, match="types that are whole numbers"):
+            hs.plan_checkpoints(odd, n_steps=100, select=select)
+    some = jumps_at([5, 50]).assign(type=[1, None])
+    assert hs.plan_checkpoints(some, n_steps=100).moments["type"].count() == 1
 
 
 def test_the_example_of_the_page_runs(capsys):

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
 from headspec.errors import InputError, check_choice
@@ -50,7 +51,7 @@ def plan_checkpoints(
         jumps: `Jumps` of one run, or its frame; may be empty.
         n_steps: updates of the training; None for what the jumps imply.
         per_jump: checkpoints of a jump: 2 (before, after), 3, or more, evenly from before to
-            after (`during` is then the one nearest the middle).
+            after (`during` is then the one nearest the middle); fewer where they are clipped.
         n_jumps: how many jumps at most.
         select: `"coverage"` (layers, phases and magnitudes, see `select_by_coverage`) or
             `"study"` (2 of the early type of largest magnitude, 2 of the late one, 1 between, see
@@ -98,7 +99,7 @@ def plan_checkpoints(
     _check(rows, length, counts=counts, spacing=spacing, places=places)
     grid = measured_grid(rows, length, steps)
     interval = int(np.median(np.diff(grid)))
-    reach = 2 * interval if spacing is None else spacing
+    reach = 2 * interval if spacing is None else int(spacing)
     rows["phase"] = rows["step"] / length
     chosen, notes = _choose(rows, n_jumps, select, types, seed)
 
@@ -106,7 +107,7 @@ def plan_checkpoints(
     for _, row in rows.iloc[chosen].sort_values("step", kind="stable").iterrows():
         first, last = int(row["step_before"]), int(row["step"])
         outside = (last - first + 1) // 2 + interval
-        own_reach = max(reach, outside) if spacing is None else spacing
+        own_reach = max(reach, outside) if spacing is None else reach
         draft.add("jump", (first + last) // 2, own_reach, **row[_KEPT])
     for step in sorted({int(step) for step in candidates}):
         draft.add("candidate", step, reach)
@@ -120,7 +121,7 @@ def plan_checkpoints(
         moment_steps=tuple(draft.steps),
         n_steps=length,
         n_measured=len(grid),
-        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_bytes=None if checkpoint_bytes is None else int(checkpoint_bytes),
         select=select,
         notes=tuple(notes),
     )
@@ -144,7 +145,8 @@ class _Draft:
         if reach:
             row |= {"before": first, "after": last}
             if self.per_jump != 3:
-                inner = np.linspace(first, last, self.per_jump)[1:-1].round().astype(int).tolist()
+                even = np.linspace(middle - reach, middle + reach, self.per_jump)[1:-1].round()
+                inner = even.clip(first, last).astype(int).tolist()
         if inner:
             row["during"] = min(inner, key=lambda step: abs(step - middle))
         self.moments.append(row | {"phase": middle / self.length} | more)
@@ -166,11 +168,24 @@ def _choose(
     elif "type" not in rows:
         needed = select == "study" and len(rows) > 0
         rows["type"] = classify_jumps(rows, seed=seed).labels if needed else None
+    _check_types(rows["type"], all_needed=select == "study")
     notes = [f"{len(rows)} jumps, {n_jumps} asked for"] if len(rows) < n_jumps else []
     if select == "coverage" or not len(rows):
         return select_by_coverage(rows, n_jumps), notes
     chosen, more = select_as_study(rows, rows["type"].to_numpy(np.int64), min(n_jumps, len(rows)))
     return chosen, notes + more
+
+
+def _check_types(types: Any, *, all_needed: bool) -> None:
+    """Raises for types that are not whole numbers; some may be missing where not all are needed."""
+    number = pd.Series(pd.to_numeric(types, errors="coerce"), dtype=float)
+    wrong = (number != number.round()) & (types.notna() | all_needed)
+    if wrong.any():
+        raise InputError(
+            expected="types that are whole numbers",
+            got=f"{types[wrong].tolist()[:3]}",
+            fix="Pass types=, such as `classify_jumps(jumps).labels`, or drop the column type.",
+        )
 
 
 def _add_controls(
@@ -222,7 +237,7 @@ def _check(
     places: list[float | int],
 ) -> None:
     """Raises for arguments out of range."""
-    if rows["run"].nunique() > 1:
+    if (rows["run"] > 0).any():
         raise InputError(
             expected="jumps of one run",
             got=f"{rows['run'].nunique()} pairs of model and seed",

@@ -159,19 +159,20 @@ def load_checkpoint_plan(path: str | Path) -> CheckpointPlan:
     if missing:
         raise _no_plan(path, f"no {', '.join(missing)}")
     try:
-        own = tuple(tuple(int(step) for step in row.pop("steps")) for row in content["moments"])
+        own = tuple(tuple(map(_whole, row.pop("steps"))) for row in content["moments"])
+        n_bytes = content["checkpoint_bytes"]
         plan = CheckpointPlan(
-            steps=tuple(int(step) for step in content["steps"]),
+            steps=tuple(map(_whole, content["steps"])),
             moments=moments_frame(content["moments"]),
             moment_steps=own,
-            n_steps=int(content["n_steps"]),
-            n_measured=int(content["n_measured"]),
-            checkpoint_bytes=content["checkpoint_bytes"],
-            select=content["select"],
-            notes=tuple(content["notes"]),
+            n_steps=_whole(content["n_steps"]),
+            n_measured=_whole(content["n_measured"]),
+            checkpoint_bytes=None if n_bytes is None else _whole(n_bytes),
+            select=str(content["select"]),
+            notes=_texts(content["notes"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _no_plan(path, f"moments that cannot be read: {error!r}") from error
+        raise _no_plan(path, f"numbers or moments that cannot be read: {error!r}") from error
     wrong = _contradiction(plan)
     if wrong:
         raise _no_plan(path, wrong)
@@ -200,11 +201,27 @@ def _contradiction(plan: CheckpointPlan) -> str:
         return f"steps outside 0 to n_steps = {plan.n_steps}"
     if not set(plan.moments["kind"]) <= set(KINDS):
         return f"kinds of moments other than {', '.join(KINDS)}"
+    if plan.moments["moment"].tolist() != list(range(len(plan.moments))):
+        return "moments that are not numbered 0, 1, 2, ..."
     places = plan.moments[["before", "during", "after"]]
     for own, (_, row) in zip(plan.moment_steps, places.iterrows(), strict=True):
         if not set(row.dropna()) <= set(own):
             return f"a moment at {row.dropna().tolist()} whose steps are {list(own)}"
     return ""
+
+
+def _whole(number: Any) -> int:
+    """A whole number from 0 up as it is; nothing else is rounded to one."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ValueError(f"{number!r} is no whole number from 0 up")
+    return number
+
+
+def _texts(texts: Any) -> tuple[str, ...]:
+    """A list of texts; a single text is not one."""
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{texts!r} is no list of texts")
+    return tuple(texts)
 
 
 def _no_plan(path: str | Path, got: str) -> InputError:
