@@ -11,7 +11,7 @@ import headspec as hs
 from headspec import results
 from headspec.errors import InputError
 from headspec.series import jump_losses
-from headspec.series.jump_losses import _change, _episodes, _interpolating, _moments
+from headspec.series.jump_losses import _change, _episodes, _interpolating, _moments, _test
 
 STEPS = np.arange(0, 2001, 5)
 
@@ -82,6 +82,26 @@ def test_jumps_at_random_steps_are_found_at_the_stated_rate(early):
     assert abs(bias) < 0.003  # a tenth of the planted effect below
 
 
+def test_intervals_of_few_units_hold_the_truth_and_agree_with_p():
+    """A bootstrap of six units holds the truth in .8 and excludes 0 where p is above .05."""
+    from scipy.stats import ttest_1samp
+
+    from headspec.stats import bootstrap_interval
+
+    rng = np.random.default_rng(0)
+    draws = rng.standard_normal((300, 6))
+    found = [_test(draw, n_null=199, level=0.95, seed=1) for draw in draws]
+    held = np.array([row["low"] <= 0 <= row["high"] for row in found])
+    assert held.mean() >= 0.92
+    agree = [(row["p"] > 0.05) == inside for row, inside in zip(found, held, strict=True)]
+    assert np.mean(agree) >= 0.92
+    naive = [bootstrap_interval(draw, n_resamples=199) for draw in draws[:100]]
+    assert np.mean([own.low <= 0 <= own.high for own in naive]) < 0.9  # negative control
+    expected = ttest_1samp(draws[0], 0).confidence_interval(0.95)
+    assert (found[0]["low"], found[0]["high"]) == pytest.approx((expected.low, expected.high))
+    assert np.isnan(_test(draws[0, :1], n_null=199, level=0.95, seed=1)["low"])
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_a_planted_effect_is_found(early):
     rate, effect = rejections(early=early, effect=0.03, n=10)
@@ -135,8 +155,6 @@ def test_units_and_parts(tmp_path):
 
 def test_sign_flips_against_all_of_them():
     from itertools import product
-
-    from headspec.series.jump_losses import _test
 
     values = np.array([0.5, 0.2, 0.9, -0.1, 0.4, 0.3])
     signs = np.array(list(product([-1, 1], repeat=6)))

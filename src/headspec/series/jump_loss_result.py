@@ -25,7 +25,7 @@ class LossAroundJumps:
         window: updates averaged on either side.
         unit: what intervals and p-values take as independent.
         column: which loss.
-        seed: of controls, draws and bootstrap.
+        seed: of controls and flips.
     """
 
     moments: pd.DataFrame
