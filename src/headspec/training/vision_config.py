@@ -52,8 +52,9 @@ class VisionConfig:
             also measured before the first and after the last update. 0: only then.
         measure_every: updates between two measurements of dimensionality; also before the first
             and after the last update. 0: none at all.
-        measured_images: validation images on which it is measured, always the same ones; None: as
-            many as keep the time for it under a tenth of training (`default_measured_images`).
+        measured_images: validation images on which it is measured, always the same ones (no more
+            than there are); None: as many as a batch, times `measure_every / 5`, from 16 to 512,
+            which costs about a tenth of the time of training.
         samples: rows of the matrix whose dimensionality is measured: "images" (a mean over the
             positions of each), or every position of every image.
         save_every: updates between two resume points.
@@ -165,11 +166,11 @@ class VisionConfig:
 
 
 def default_measured_images(config: VisionConfig) -> int:
-    """How many images can be measured in under a tenth of the time of training.
+    """How many images can be measured in about a tenth of the time of training.
 
     An update passes a batch forward and backward, at about three times the cost of a forward
-    pass; measuring is a forward pass and small matrices. As many images as a batch, at every fifth
-    update, therefore hold the tenth; measured less often, they may be more.
+    pass; measuring is a forward pass and small matrices. As many images as a batch at every fifth
+    update add 1/15 for the pass alone; measured less often, they may be more.
     """
     return max(16, min(512, config.batch_size * max(1, config.measure_every) // 5))
 
