@@ -180,13 +180,13 @@ from .series.emergence import emergence_step as emergence_step
 from .series.emergence_comparison import EmergenceComparison as EmergenceComparison
 from .series.emergence_comparison import compare_emergence as compare_emergence
 from .series.inflections import inflection_steps as inflection_steps
+from .series.jump_battery import score_detector as score_detector
 from .series.jump_controls import control_steps as control_steps
 from .series.jump_loss_result import LossAroundJumps as LossAroundJumps
 from .series.jump_losses import loss_around_jumps as loss_around_jumps
 from .series.jump_partners import JumpCoordination as JumpCoordination
 from .series.jump_partners import jump_coordination as jump_coordination
 from .series.jump_phases import phase_shares as phase_shares
-from .series.jump_battery import score_detector as score_detector
 from .series.jump_result import Jumps as Jumps
 from .series.jump_types import JumpTypes as JumpTypes
 from .series.jump_types import classify_jumps as classify_jumps
