@@ -128,6 +128,15 @@ def test_smooth_drift_of_counts_is_no_jump(unit, n, start, decay):
         assert stairs.max() > score_threshold(1.0, n)
 
 
+def test_known_limit_noise_that_swells_at_once_is_called_too_often():
+    """The page says so: 2 to 9 calls per 1,000 points, where one is accepted."""
+    noise = np.random.default_rng(0).standard_normal((150, 120))
+    swelling = noise * np.where(np.abs(np.arange(120) - 60) < 10, 5, 1)
+    for values, low, high in ((noise, 0, 2), (swelling, 2, 13)):
+        jumps = calibrated_jumps(values, np.zeros(150), false_positives=1.0).found
+        assert low <= 1000 * sum(map(len, jumps)) / values.size <= high
+
+
 def test_a_count_that_jumps_between_two_values():
     """Counts move in ones, also where only 5 and 21 occur."""
     counts = np.where(np.arange(200) < 111, 5.0, 21.0)

@@ -108,8 +108,8 @@ def jump_coordination(
             below 0.
 
     What it does not show: that one layer moves another. A step of the optimiser moves all layers
-    at once, and the input of a layer is the output of others; and coordination slower than a
-    window is taken for a common rate.
+    at once, and the input of a layer is the output of others. Coordination slower than a window
+    is taken for a common rate, and a common rate that changes within a window for coordination.
 
     Reference:
         Amarasingham, Harrison, Hatsopoulos, Geman 2012, "Conditional modeling and the jitter

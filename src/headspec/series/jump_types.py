@@ -129,7 +129,7 @@ def classify_jumps(
 
     What it does not show: that types have causes of their own. Silhouettes compare with one hump
     along each feature: two humps may be two runs, two metrics or two units, so classify jumps of
-    one metric.
+    one metric; and a bent dependence of two features can be cut into types as well.
 
     References:
         MacQueen 1967 (K-means); Rousseeuw 1987 (silhouette); Tibshirani, Walther, Hastie 2001

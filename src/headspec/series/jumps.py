@@ -69,7 +69,8 @@ def detect_jumps(
             jumps.
 
     What it does not show: jumps within 8 points of either end, or close to each other; a large
-    fast change at the start of training is drift to the calibrated rule. The other rules call a
+    fast change at the start of training is drift to the calibrated rule, and noise that swells in
+    bursts brings more false positives than stated. The other rules call a
     share of all points whatever the curve does. A metric can jump where the network changes
     smoothly.
 
