@@ -86,7 +86,7 @@ def plot_class_accuracy(
         height=300 if len(groups) < 4 else 210,
         narrow_height=240,
         gap_share=0.05,
-        legend_lines=legend_lines(said, width=1180),
+        legend_lines=legend_lines(said, width=900),
         narrow_legend_lines=legend_lines(said, width=320),
         share_y=True,
     )

@@ -86,7 +86,7 @@ def plot_detector_battery(frame: pd.DataFrame, *, accepted: float | int = 2.0) -
         narrow_height=max(heights),
         shares=[height / max(heights) for height in heights],
         gap=76,
-        legend_lines=legend_lines(said, width=1160 - left),
+        legend_lines=legend_lines(said, width=900 - left),
         narrow_legend_lines=legend_lines(said, width=230),
         left=left,
     )

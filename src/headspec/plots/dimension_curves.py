@@ -104,7 +104,7 @@ def plot_dimensionality(
         narrow_height=170 if len(groups) < 5 else 130,
         gap=56,
         gap_share=0.06,
-        legend_lines=legend_lines(said, width=1180),
+        legend_lines=legend_lines(said, width=900),
         narrow_legend_lines=legend_lines(said, width=320),
         share_y=True,
     )

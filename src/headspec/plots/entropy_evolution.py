@@ -102,7 +102,7 @@ def plot_entropy_evolution(
         height=240 if len(layers) < 5 else 170,
         narrow_height=190,
         gap_share=0.06,
-        legend_lines=legend_lines(said, width=1180),
+        legend_lines=legend_lines(said, width=900),
         narrow_legend_lines=legend_lines(said, width=320),
         share_y=True,
     )

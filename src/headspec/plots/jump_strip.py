@@ -114,7 +114,7 @@ def plot_jump_overview(
         height=30 * most + 10,
         narrow_height=34 * most + 10,
         shares=[(30 * len(layers[model]) + 10) / (30 * most + 10) for model in models],
-        legend_lines=legend_lines(said, width=1000),
+        legend_lines=legend_lines(said, width=900),
         narrow_legend_lines=legend_lines(said, width=250),
         left=label_width(every_label),
     )

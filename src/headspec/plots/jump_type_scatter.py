@@ -66,7 +66,7 @@ def plot_jump_types(types: Rows) -> go.Figure:
         narrow_height=270,
         gap=74,
         gap_share=0.08,
-        legend_lines=legend_lines(said, width=1180),
+        legend_lines=legend_lines(said, width=900),
         narrow_legend_lines=legend_lines(said, width=320),
     )
     figure = panels.figure(

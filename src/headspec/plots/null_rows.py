@@ -104,7 +104,7 @@ def draw_rows(
         shares=[height / max(heights) for height in heights] if stacked else None,
         gap=72,
         gap_share=0.05,
-        legend_lines=legend_lines(said, width=1160 - label_width(every)),
+        legend_lines=legend_lines(said, width=900 - label_width(every)),
         narrow_legend_lines=legend_lines(said, width=230),
         left=label_width(every),
     )
