@@ -27,6 +27,18 @@ def test_golden_two_levels():
     assert found.sizes.tolist() == pytest.approx([1.0])
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-12, 1e-9, 1e-8])
+@pytest.mark.parametrize("n", [100, 400])
+def test_levels_without_noise_are_cut_where_they_change(noise, n):
+    """Squares of a range far above the noise are rounded: without a floor, every second cuts."""
+    at = np.arange(n)
+    levels = np.where(at < n // 3, 9.0, np.where(at < n // 2, 8.0, 3.0))
+    values = levels + noise * np.random.default_rng(0).standard_normal(n)
+    found = changepoints(as_frame(at, values), "m", axis="step", dtype="float64")
+    assert found.steps_after.tolist() == [n // 3, n // 2]
+    assert found.sizes.tolist() == pytest.approx([-1.0, -5.0], abs=1e-6)
+
+
 def test_golden_bend_of_straight_lines():
     values = np.r_[np.arange(8.0), 7 - 2 * np.arange(1.0, 9.0)] + 0.01 * (-1.0) ** np.arange(16)
     found = changepoints(as_frame(np.arange(16), values), "m", axis="step", segments="trend")

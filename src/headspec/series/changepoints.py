@@ -100,7 +100,9 @@ def changepoints(
             their neighbours, see `headspec.series.noise`.
         penalty: gain in squared error that a cut must bring, in noise variances; calibrated if
             None.
-        dtype: what the values were computed in; smaller variation is not cut.
+        dtype: what the values were computed in; smaller variation is not cut. Noise is taken to
+            be at least that, and at least 1.5e-8 of the range times the root of the number of
+            points: squared errors are rounded to that.
 
     Returns:
         `Changepoints`, possibly none.
@@ -133,12 +135,14 @@ def changepoints(
         raise InputError(
             expected="noise_sd above zero", got=f"{noise_sd}", fix="Leave it out to estimate it."
         )
-    floor = max(curve.resolution(dtype), np.finfo(float).tiny)
+    span = float(np.ptp(curve.values))
+    rounding = span * float(np.sqrt(len(curve.steps) * np.finfo(float).eps))  # of squares
+    floor = max(curve.resolution(dtype), rounding, np.finfo(float).tiny)
     positions = curve.axis(axis)
     noise = max(noise_sd or float(local_noise_sd(curve.values[None], positions)[0]), floor)
     per_cut = penalty if penalty is not None else _PENALTY[segments, noise_sd is not None]
     cuts: list[int] = []
-    if np.ptp(curve.values) > floor:
+    if span > floor:
         signal = _signal(curve, positions, segments) / noise  # squared gains near 1
         found = _search(segments).fit(signal).predict(pen=float(per_cut)) or []
         cuts = [int(cut) for cut in found[:-1]]  # the last is the end of the curve
