@@ -234,9 +234,24 @@ def test_damaged_checkpoints_are_named(tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="the weights of step 12"):
         run.model(12)
-    (run.folder / "step0" / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="the description of a model"):
-        run.model(0)
+    for description in ("{}", "[]"):
+        (run.folder / "step0" / "config.json").write_text(description)
+        with pytest.raises(CheckpointError, match="the description of a model"):
+            run.model(0)
+
+
+@pytest.mark.parametrize("name", ["log.csv", "dimensionality.csv", "accuracy.csv"])
+def test_lost_and_damaged_logs_are_named(tmp_path, name):
+    """A run without its measurements is not one that measured nothing."""
+    folder = train(tmp_path / "run").folder
+    lines = (folder / name).read_text().splitlines(keepends=True)
+    for content in ("a,b\n1,2\n", "", "".join([*lines[:3], "x,y\n"]), "".join([*lines[:3], "1\n"])):
+        (folder / name).write_text(content)
+        with pytest.raises(CheckpointError, match=f"the columns step, .*{name}"):
+            open_vision_run(folder)
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match="FileNotFoundError"):
+        open_vision_run(folder)
 
 
 def test_a_run_that_diverges_says_where(tmp_path):

@@ -182,10 +182,20 @@ def class_rows(
 
 
 def read_dimensionality(
-    folder: Path, layer_names: Sequence[str], *, model: str, seed: int
+    folder: Path, layer_names: Sequence[str], *, model: str, seed: int, measured: bool
 ) -> pd.DataFrame:
-    """The dimensionality frame: tidy rows with `layer_name` and `resolution`."""
-    wide = _read(folder / DIMENSION_FILE, _DIMENSION_COLUMNS)
+    """The dimensionality frame: tidy rows with `layer_name` and `resolution`.
+
+    Args:
+        folder: of the run.
+        layer_names: of the layers that were measured.
+        model, seed: columns of the frame.
+        measured: whether there are rows at all.
+
+    Raises:
+        CheckpointError: there should be rows, and the file is missing or damaged.
+    """
+    wide = _read(folder / DIMENSION_FILE, _DIMENSION_COLUMNS, measured=measured)
     steps, layers = wide["step"].astype(int), wide["layer"].astype(int)
     names = [layer_names[layer] for layer in layers]
     limits = wide[list(_RESOLUTIONS)].groupby(layers)
@@ -205,12 +215,19 @@ def read_dimensionality(
     return tidy(long, model=model, seed=seed)
 
 
-def read_accuracy(folder: Path) -> pd.DataFrame:
-    """Rows `step class value loss n`: share of images named rightly, mean loss in nats, images."""
-    frame = _read(folder / ACCURACY_FILE, _ACCURACY_COLUMNS)
+def read_accuracy(folder: Path, *, measured: bool) -> pd.DataFrame:
+    """Rows `step class value loss n`: share of images named rightly, mean loss in nats, images.
+
+    Args:
+        folder: of the run.
+        measured: whether there are rows at all.
+
+    Raises:
+        CheckpointError: as `read_dimensionality`.
+    """
+    frame = _read(folder / ACCURACY_FILE, _ACCURACY_COLUMNS, measured=measured)
     return frame.astype({"step": int, "class": int, "n": int})
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows of a file, none where nothing was measured."""
-    return read_rows(path, columns) if path.exists() else pd.DataFrame(columns=[*columns])
+def _read(path: Path, columns: Sequence[str], *, measured: bool) -> pd.DataFrame:
+    return read_rows(path, columns) if measured else pd.DataFrame(columns=[*columns])

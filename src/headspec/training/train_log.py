@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from headspec.errors import CheckpointError
 from headspec.training.atomic_files import write_text
 
 LOG_COLUMNS = (
@@ -69,13 +70,30 @@ class TrainLog:
 
 
 def read_log(path: Path) -> pd.DataFrame:
-    """The log as a frame with `LOG_COLUMNS`; a last line that was cut short is left out."""
+    """The log as a frame with `LOG_COLUMNS`; a last line that was cut short is left out.
+
+    Raises:
+        CheckpointError: as `read_rows`.
+    """
     return read_rows(path, LOG_COLUMNS).astype({"step": int, "tokens": int})
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """What a `TrainLog` with these columns wrote, as floats; empty cells are NaN."""
-    text = path.read_text(encoding="utf-8")
-    lines = text[: text.rfind("\n") + 1].splitlines()[1:]
-    rows = [[float(cell) if cell else math.nan for cell in line.split(",")] for line in lines]
+    """What a `TrainLog` with these columns wrote, as floats; empty cells are NaN.
+
+    Raises:
+        CheckpointError: the file is missing, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        head, *lines = text[: text.rfind("\n") + 1].splitlines() or [""]
+        rows = [[float(cell) if cell else math.nan for cell in line.split(",")] for line in lines]
+        if head != ",".join(columns) or any(len(row) != len(columns) for row in rows):
+            raise ValueError(f"columns {head!r}, or rows of another length")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            expected=f"the columns {', '.join(columns)} in {path}",
+            got=f"{type(error).__name__}: {error}",
+            fix="Put the file back, or remove the folder of the run and train again.",
+        ) from error
     return pd.DataFrame(rows, columns=[*columns], dtype=float)  # Python reads floats exactly

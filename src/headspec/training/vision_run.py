@@ -150,7 +150,7 @@ def open_vision_run(folder: str | os.PathLike[str]) -> VisionRun:
 
     Raises:
         InputError: the folder holds no such run.
-        CheckpointError: the run is not finished.
+        CheckpointError: the run is not finished, or one of its files is missing or damaged.
     """
     path = Path(folder)
     if not (path / CONFIG_FILE).is_file():
@@ -169,12 +169,13 @@ def open_vision_run(folder: str | os.PathLike[str]) -> VisionRun:
     log = read_log(path / "log.csv").drop(columns="muon_lr")
     names = {"adamw_lr": "lr", "tokens": "images", "tokens_per_second": "images_per_second"}
     layers = _empty_model(path / f"step{config.steps}").layer_names
+    measured = config.measure_every > 0
     return VisionRun(
         path,
         config,
         log.rename(columns=names),
-        read_dimensionality(path, layers, model=config.model, seed=config.seed),
-        read_accuracy(path),
+        read_dimensionality(path, layers, model=config.model, seed=config.seed, measured=measured),
+        read_accuracy(path, measured=measured),
     )
 
 
@@ -209,7 +210,7 @@ def _empty_model(folder: Path) -> VisionModel:
         built = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
         height, width = built["image_size"]
         n_classes, config = built["n_classes"], built["config"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             expected=f"the description of a model in {folder / MODEL_FILE}",
             got=f"{type(error).__name__}: {error}",
