@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import torch
@@ -79,23 +80,18 @@ def class_selectivity(
     with torch.no_grad():
         values = check_samples(activations, least=2)
         classes, codes = _classes(labels, values.shape[0])
-        raw_means = _group_means(_indicators(codes[None], len(classes), values), values)[0]
+        counts = torch.from_numpy(np.bincount(codes)).to(values)
+        raw_means = _group_means(codes[None], counts, values)[0]
         if measure == "index":
             _refuse_negative(values)
         else:
             values = _centred(values)
-        counts = torch.from_numpy(np.bincount(codes)).to(values)
-        observed = _scores(_group_means(_indicators(codes[None], len(classes), values), values),
-                           values, counts, measure)[0]  # fmt: skip
-        shuffles = _shuffles(codes, n_null, seed, len(classes) * max(values.shape))
-        null = [
-            _scores(_group_means(_indicators(part, len(classes), values), values), values,
-                    counts, measure).cpu().numpy()
-            for part in shuffles
-        ]  # fmt: skip
+        orders = _shuffles(codes, n_null, seed, len(classes) * max(values.shape))
+        means = (_group_means(part, counts, values) for part in chain([codes[None]], orders))
+        scores = [_scores(part, values, counts, measure).cpu().numpy() for part in means]
     return _result(
-        observed.cpu().numpy(),
-        np.concatenate(null) if null else np.empty((0, values.shape[1])),
+        scores[0][0],
+        np.concatenate([np.empty((0, values.shape[1])), *scores[1:]]),
         raw_means.cpu().numpy(),
         classes=classes,
         measure=measure,
@@ -150,16 +146,12 @@ def _shuffles(codes: np.ndarray, n_null: int, seed: int, size: int) -> Iterator[
         yield rng.permuted(np.tile(codes, (rows, 1)), axis=1)
 
 
-def _indicators(codes: np.ndarray, n_classes: int, like: Tensor) -> Tensor:
-    """`shuffle class sample`, 1 / class size where a sample has the class."""
-    rows = torch.from_numpy(codes).to(like.device)
-    ones = like.new_zeros(len(codes), n_classes, codes.shape[1]).scatter_(1, rows[:, None], 1.0)
-    return ones / ones.sum(-1, keepdim=True)
-
-
-def _group_means(indicators: Tensor, values: Tensor) -> Tensor:
-    """Class means of each shuffle and unit, `shuffle class unit`."""
-    return (indicators.flatten(0, 1) @ values).unflatten(0, indicators.shape[:2])
+def _group_means(codes: np.ndarray, counts: Tensor, values: Tensor) -> Tensor:
+    """Class means of each unit, `shuffle class unit`, for `shuffle sample` codes."""
+    rows = torch.from_numpy(codes).to(values.device)
+    members = values.new_zeros(len(codes), len(counts), codes.shape[1])
+    members.scatter_(1, rows[:, None], 1.0).div_(counts[:, None])
+    return (members.flatten(0, 1) @ values).unflatten(0, members.shape[:2])
 
 
 def _scores(means: Tensor, values: Tensor, counts: Tensor, measure: str) -> Tensor:
