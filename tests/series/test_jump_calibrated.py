@@ -1,6 +1,7 @@
 """The calibrated rule: what a score is, what it ignores, its rate and its power."""
 
 import doctest
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -152,6 +153,17 @@ def test_a_jump_that_does_not_last_is_two_or_none():
     values = white()
     values[100:140] += 10.0
     assert [np.sign(jump.change) for jump in found(values)] == [1, -1]
+
+
+def test_jumps_of_a_curve_do_not_overlap():
+    """Two peaks of the score may be fitted by the same change: here twice from 43 to 44."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        values = np.r_[rng.standard_normal(60), np.zeros(60)]
+        jumps = found(values)
+        ends = [(jump.before, jump.after) for jump in jumps]
+        assert ends == sorted(set(ends))
+        assert all(one[1] <= other[0] for one, other in pairwise(ends))
 
 
 def test_a_peak_takes_the_scores_that_hold_the_same_change():

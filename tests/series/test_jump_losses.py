@@ -180,5 +180,7 @@ def test_errors():
         around(jumps[jumps["seed"] == 0], losses)
     with pytest.raises(InputError, match="without validation_loss"):
         around(jumps, losses, column="validation_loss")
+    with pytest.raises(InputError, match="level between 0 and 1"):
+        around(jumps, losses, level=95)
     with pytest.raises(InputError, match="0 jumps"):
         around(jumps[:0], losses)

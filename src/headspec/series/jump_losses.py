@@ -95,7 +95,7 @@ def loss_around_jumps(
     """
     check_choice("unit", unit, get_args(Unit))
     rows: Any = jump_rows(jumps)
-    _check(losses, column, rows)
+    _check(losses, column, rows, level)
     length = training_length(jumps, rows, n_steps)
     grid = measured_grid(rows, length, steps)
     width = 4 * int(np.median(np.diff(grid))) if window is None else window
@@ -255,7 +255,9 @@ def _test(values: Float[np.ndarray, " unit"], *, n_null: int, level: float, seed
     }
 
 
-def _check(losses: pd.DataFrame, column: str, rows: Any) -> None:
+def _check(losses: pd.DataFrame, column: str, rows: Any, level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(expected="a level between 0 and 1", got=f"{level}", fix="0.95 is usual.")
     needed = ["step", column, *(("model", "seed") if (rows["run"] > 0).any() else ())]
     missing = [name for name in needed if name not in losses]
     if missing or not len(rows):

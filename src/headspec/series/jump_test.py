@@ -92,7 +92,16 @@ def sudden_changes(
             rise = fit_rise(level[curve], at, width=width, inside=inside)
             if rise.sudden and abs(rise.size) > limits[curve]:
                 found[curve].append(Found(rise.before, rise.after, rise.size, score))
-    return found
+    return [_apart(jumps) for jumps in found]
+
+
+def _apart(jumps: list[Found]) -> list[Found]:
+    """Of jumps that were placed at the same change, the one with the highest score."""
+    kept: list[Found] = []
+    for jump in sorted(jumps, key=lambda one: -one.score):
+        if all(jump.after <= other.before or other.after <= jump.before for other in kept):
+            kept.append(jump)
+    return sorted(kept)
 
 
 class Peak(NamedTuple):
