@@ -181,6 +181,6 @@ def test_errors():
     with pytest.raises(InputError, match="without validation_loss"):
         around(jumps, losses, column="validation_loss")
     with pytest.raises(InputError, match="level between 0 and 1"):
-        around(jumps, losses, level=95)
+        around(jumps, losses, level=95.0)
     with pytest.raises(InputError, match="0 jumps"):
         around(jumps[:0], losses)
