@@ -26,7 +26,7 @@ from headspec.training.recorder import Recorder
 from headspec.training.session import Session
 from headspec.training.vision import loop_settings, vision_task
 
-UPDATES = {"transformer": 100, "cnn": 200, "mlp": 600}
+UPDATES = {"transformer": 100, "cnn": 500, "mlp": 2000}
 """Timed at once; the resolution is measured at every hundredth."""
 
 
