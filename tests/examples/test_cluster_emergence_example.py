@@ -1,29 +1,18 @@
 """The example as a user runs it: results, report, plain sentences, clear errors."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from example_runs import run_example
 
 import headspec as hs
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "cluster_emergence.py"
-
-
-def run(*arguments, **environment):
-    import os
-
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-        check=False,
-    )
+run = partial(run_example, "cluster_emergence")
 
 
 @pytest.fixture(scope="module")

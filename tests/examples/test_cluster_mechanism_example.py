@@ -1,12 +1,11 @@
 """The example as a user runs it: results, report, plain sentences, clear errors."""
 
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from example_runs import run_example
 
 import headspec as hs
 
@@ -15,16 +14,7 @@ SCRIPT = ROOT / "examples" / "cluster_mechanism.py"
 TABLES = ("layers", "abilities", "comparison", "effects", "swaps", "outputs")
 
 pytestmark = pytest.mark.models
-
-
-def run(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-        check=False,
-    )
+run = partial(run_example, "cluster_mechanism")
 
 
 @pytest.fixture(scope="module")

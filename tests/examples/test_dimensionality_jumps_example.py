@@ -1,28 +1,17 @@
 """The example as a user runs it: two seeds, few updates, one architecture; then again."""
 
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from example_runs import run_example
 
 import headspec as hs
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "examples" / "dimensionality_jumps.py"
 FLAGS = ("--steps", "80", "--batch-size", "4", "--models", "mlp", "--n-jumps", "1")
 FLAGS += ("--seeds", "0,1", "--jobs", "2", "--measure-every", "2")
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+run = partial(run_example, "dimensionality_jumps")
 
 
 @pytest.fixture(scope="module")

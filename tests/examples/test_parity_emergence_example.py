@@ -1,28 +1,18 @@
 """The parity example as a user runs it: results, report, plain sentences, clear errors."""
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from example_runs import run_example
 
 import headspec as hs
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "parity_emergence.py"
 STEPS = "0,256,512,1024,2048,6144"
-
-
-def run(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-        check=False,
-    )
+run = partial(run_example, "parity_emergence")
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,11 @@
 """The published setting of the parity study, against a Hub on the loopback with small weights."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+from example_runs import run_example
 from hub_server import FakeHub
 
 import headspec as hs
 from headspec.checkpoints.micro import STEPS, micro_path
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "parity_emergence.py"
 EXISTING = (1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000, 143_000)
 
 
@@ -24,12 +19,15 @@ def test_steps_that_do_not_exist_are_replaced_and_said(tmp_path):
             here = files | {"model.safetensors": weights[shipped].read_bytes()}
             hub.add("EleutherAI/pythia-160m", f"step{step}", here)
         flags = ("--suite", "EleutherAI/pythia-160m", "--layer", "3", "--wording", "micro")
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), *flags, "--n-pairs", "4", "--out", str(tmp_path / "out")],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")},
-            check=False,
+        done = run_example(
+            "parity_emergence",
+            *flags,
+            "--n-pairs",
+            "4",
+            "--out",
+            str(tmp_path / "out"),
+            HF_ENDPOINT=hub.url,
+            HF_HOME=str(tmp_path / "cache"),
         )
     assert done.returncode == 0, done.stderr
     assert "(256000 → 143000, 512000 → 143000, 1000000 → 143000)" in done.stdout

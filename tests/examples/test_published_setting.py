@@ -1,16 +1,11 @@
 """The published setting, end to end, against a Hub on the loopback that serves small weights."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+from example_runs import run_example
 from hub_server import FakeHub
 
 import headspec as hs
 from headspec.checkpoints.micro import STEPS, micro_path
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "cluster_emergence.py"
 PUBLISHED = (1000, 5000, 10000, 20000, 40000, 80000, 120000, 143000)
 
 
@@ -22,12 +17,13 @@ def test_its_eight_steps_are_read_from_the_hub_tensor_by_tensor(tmp_path):
             files = {"config.json": config, "model.safetensors": weights[shipped].read_bytes()}
             hub.add("EleutherAI/pythia-160m", f"step{step}", files)
         flags = ("--suite", "EleutherAI/pythia-160m", "--layer", "2", "--n-null", "199")
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), *flags, "--out", str(tmp_path / "out")],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")},
-            check=False,
+        done = run_example(
+            "cluster_emergence",
+            *flags,
+            "--out",
+            str(tmp_path / "out"),
+            HF_ENDPOINT=hub.url,
+            HF_HOME=str(tmp_path / "cache"),
         )
         served = hub.n_bytes("^GET /cdn")
     assert done.returncode == 0, done.stderr

@@ -1,28 +1,17 @@
 """The example as a user runs it: two seeds, one kind of attention, a few steps; then again."""
 
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from example_runs import run_example
 
 import headspec as hs
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "examples" / "topic_ordering.py"
 FLAGS = ("--steps", "3", "--batch-size", "4", "--sequences", "12")
 FLAGS += ("--attention", "mha", "--seeds", "0,1", "--jobs", "2")
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+run = partial(run_example, "topic_ordering")
 
 
 @pytest.fixture(scope="module")

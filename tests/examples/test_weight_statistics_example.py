@@ -1,27 +1,16 @@
 """The example as a user runs it: one embedded size, capabilities alone, clear errors."""
 
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from example_runs import run_example
 
 import headspec as hs
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "examples" / "weight_statistics.py"
 EVALS = ROOT.parent / "shared" / "data" / "pythia-evals"
-
-
-def run(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-        check=False,
-    )
+run = partial(run_example, "weight_statistics")
 
 
 @pytest.fixture(scope="module")

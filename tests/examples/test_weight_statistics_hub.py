@@ -1,20 +1,17 @@
 """Weights from a Hub on the loopback, capabilities from files of lm-eval, end to end."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from example_runs import run_example
 from hub_server import FakeHub
 
 import headspec as hs
 from headspec.checkpoints.micro import STEPS, micro_path
 from headspec.studies.weight_steps import PUBLISHED_STEPS
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "weight_statistics.py"
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "pythia-evals"
 EVALUATED = (*PUBLISHED_STEPS[:12], 3000, *range(13_000, 143_001, 10_000))
 CHOSEN = (*PUBLISHED_STEPS[:12], 3000, 13_000, 33_000, 63_000, 133_000, 143_000)
@@ -57,12 +54,13 @@ def test_two_sizes_from_the_hub(evals, tmp_path):
                 content = {"config.json": config, "model.safetensors": weights}
                 hub.add(f"EleutherAI/pythia-{size}", f"step{step}", content)
         flags = ("--suite", "EleutherAI/pythia-70m,160m", "--evals", str(evals), "--n-null", "300")
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), *flags, "--out", str(tmp_path / "out")],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")},
-            check=False,
+        done = run_example(
+            "weight_statistics",
+            *flags,
+            "--out",
+            str(tmp_path / "out"),
+            HF_ENDPOINT=hub.url,
+            HF_HOME=str(tmp_path / "cache"),
         )
         read = hub.n_bytes("^GET /cdn")
     assert done.returncode == 0, done.stderr

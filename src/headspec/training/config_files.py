@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 import types
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,51 @@ from headspec.errors import InputError
 from headspec.training.atomic_files import write_text
 
 C = TypeVar("C")
+
+
+class FileConfig:
+    """A frozen dataclass that is kept in a TOML or JSON file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain tables, lists, numbers and text; fields of None are left out."""
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls: type[C], data: dict[str, Any]) -> C:
+        """The config that `to_dict` gave.
+
+        Raises:
+            InputError: an unknown key, a wrong type or an impossible value, naming the field.
+        """
+        return from_dict(cls, data)
+
+    def to_file(self, path: str | os.PathLike[str]) -> None:
+        """Write the config as TOML (`.toml`) or JSON (`.json`)."""
+        write_config(self, Path(path))
+
+    @classmethod
+    def from_file(cls: type[C], path: str | os.PathLike[str]) -> C:
+        """Read a config from a `.toml` or `.json` file.
+
+        Raises:
+            InputError: no such file, or as `from_dict`.
+        """
+        return read_config(cls, Path(path))
+
+
+def check_field(config: Any, name: str, expected: str, holds: Callable[[Any], bool]) -> None:
+    """Raise unless something holds of a field's value.
+
+    Raises:
+        InputError: naming the field and what was expected of it.
+    """
+    value = getattr(config, name)
+    if not holds(value):
+        raise InputError(
+            expected=f"{type(config).__name__}.{name} to be {expected}",
+            got=repr(value),
+            fix="Correct this field.",
+        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

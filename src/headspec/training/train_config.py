@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from headspec.errors import InputError
-from headspec.training import config_files
+from headspec.training.config_files import FileConfig, check_field, check_types
 from headspec.training.mini_qwen import MiniQwenConfig
 from headspec.training.schedule import checkpoint_steps, warmup_steps
 from headspec.training.token_stream import Ordering
@@ -50,19 +47,19 @@ class OptimizerConfig:
     final: float | int = 0.0
 
     def __post_init__(self) -> None:
-        config_files.check_types(self)
+        check_types(self)
         for name in ("muon_lr", "adamw_lr"):
-            _check(self, name, "a positive number", lambda value: 0 < value < math.inf)
+            check_field(self, name, "a positive number", lambda value: 0 < value < math.inf)
         for name in ("muon_weight_decay", "adamw_weight_decay"):
-            _check(self, name, "0 or a positive number", lambda value: 0 <= value < math.inf)
-        _check(self, "muon_momentum", "a number from 0 up to 1", lambda value: 0 <= value < 1)
-        _check(self, "final", "a share from 0 to 1", lambda value: 0 <= value <= 1)
+            check_field(self, name, "0 or a positive number", lambda value: 0 <= value < math.inf)
+        check_field(self, "muon_momentum", "a number from 0 up to 1", lambda value: 0 <= value < 1)
+        check_field(self, "final", "a share from 0 to 1", lambda value: 0 <= value <= 1)
         inside = all(0 <= beta < 1 for beta in self.adamw_betas)
-        _check(self, "adamw_betas", "two numbers from 0 up to 1", lambda _: inside)
+        check_field(self, "adamw_betas", "two numbers from 0 up to 1", lambda _: inside)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(FileConfig):
     """A training run: model, data, optimisers, length, and what is kept of it.
 
     Two runs with equal configs on the same machine and number of threads give the same bits.
@@ -134,26 +131,32 @@ class TrainConfig:
     drop_rope: bool | tuple[int, ...] = False
 
     def __post_init__(self) -> None:
-        config_files.check_types(self)
+        check_types(self)
         for name in ("steps", "batch_size", "accumulation", "save_every"):
-            _check(self, name, "a whole number from 1", lambda value: value >= 1)
+            check_field(self, name, "a whole number from 1", lambda value: value >= 1)
         for name in ("seed", "validate_every", "validation_sequences"):
-            _check(self, name, "a whole number from 0", lambda value: value >= 0)
-        _check(self, "data", "the folder of the token data", bool)
-        _check(self, "data_seed", "a whole number from 0", lambda seed: seed is None or seed >= 0)
-        _check(self, "clip", "0 or a positive number", lambda value: 0 <= value < math.inf)
-        _check(self, "save_seconds", "a positive number", lambda value: value > 0)
-        _check(self, "warmup", "0 or more", lambda value: value >= 0)
+            check_field(self, name, "a whole number from 0", lambda value: value >= 0)
+        check_field(self, "data", "the folder of the token data", bool)
+        check_field(
+            self, "data_seed", "a whole number from 0", lambda seed: seed is None or seed >= 0
+        )
+        check_field(self, "clip", "0 or a positive number", lambda value: 0 <= value < math.inf)
+        check_field(self, "save_seconds", "a positive number", lambda value: value > 0)
+        check_field(self, "warmup", "0 or more", lambda value: value >= 0)
         parts = self.batch_size % self.accumulation == 0
-        _check(
+        check_field(
             self, "accumulation", f"a divisor of batch_size = {self.batch_size}", lambda _: parts
         )
         warm = warmup_steps(self.warmup, self.steps)
-        _check(self, "warmup", f"less than the {self.steps} steps", lambda _: warm < self.steps)
+        check_field(
+            self, "warmup", f"less than the {self.steps} steps", lambda _: warm < self.steps
+        )
         if isinstance(self.drop_rope, tuple):
             n_layers = self.model.n_layers
             known = self.drop_rope and all(0 <= layer < n_layers for layer in self.drop_rope)
-            _check(self, "drop_rope", f"layers from 0 to {n_layers - 1}", lambda _: bool(known))
+            check_field(
+                self, "drop_rope", f"layers from 0 to {n_layers - 1}", lambda _: bool(known)
+            )
         _ = self.checkpoint_steps
 
     @property
@@ -165,39 +168,3 @@ class TrainConfig:
     def n_tokens(self) -> int:
         """Tokens read in the whole run, at the model's longest sequence."""
         return self.steps * self.batch_size * self.model.max_positions
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain tables, lists, numbers and text; fields of None are left out."""
-        return config_files.to_dict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
-        """The config that `to_dict` gave.
-
-        Raises:
-            InputError: an unknown key, a wrong type or an impossible value, naming the field.
-        """
-        return config_files.from_dict(cls, data)
-
-    def to_file(self, path: str | os.PathLike[str]) -> None:
-        """Write the config as TOML (`.toml`) or JSON (`.json`)."""
-        config_files.write_config(self, Path(path))
-
-    @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> TrainConfig:
-        """Read a config from a `.toml` or `.json` file.
-
-        Raises:
-            InputError: no such file, or as `from_dict`.
-        """
-        return config_files.read_config(cls, Path(path))
-
-
-def _check(config: Any, name: str, expected: str, holds: Any) -> None:
-    value = getattr(config, name)
-    if not holds(value):
-        raise InputError(
-            expected=f"{type(config).__name__}.{name} to be {expected}",
-            got=repr(value),
-            fix="Correct this field.",
-        )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from headspec.errors import InputError
-from headspec.training import config_files
+from headspec.training.config_files import FileConfig, check_field, check_types
 from headspec.training.schedule import checkpoint_steps, warmup_steps
 
 Architecture = Literal["transformer", "cnn", "mlp"]
@@ -17,7 +14,7 @@ Samples = Literal["images", "positions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionConfig:
+class VisionConfig(FileConfig):
     """A training run on images: model, data, length, what is kept and what is measured.
 
     Two runs with equal configs on the same machine and number of threads give the same bits, and
@@ -96,26 +93,30 @@ class VisionConfig:
     save_seconds: float | int = 300
 
     def __post_init__(self) -> None:
-        config_files.check_types(self)
+        check_types(self)
         for name in ("steps", "batch_size", "heads", "save_every"):
-            _check(self, name, "a whole number from 1", lambda value: value >= 1)
+            check_field(self, name, "a whole number from 1", lambda value: value >= 1)
         for name in ("seed", "validate_every", "measure_every"):
-            _check(self, name, "a whole number from 0", lambda value: value >= 0)
+            check_field(self, name, "a whole number from 0", lambda value: value >= 0)
         for name in ("width", "depth", "mlp_width", "patch"):
-            _check(self, name, "a whole number from 1", lambda value: value is None or value >= 1)
-        _check(self, "measured_images", "2 or more", lambda n: n is None or n >= 2)
-        _check(self, "data", '"digits", a folder or "torchvision:..."', bool)
-        _check(self, "lr", "a positive number", lambda value: 0 < value < math.inf)
+            check_field(
+                self, name, "a whole number from 1", lambda value: value is None or value >= 1
+            )
+        check_field(self, "measured_images", "2 or more", lambda n: n is None or n >= 2)
+        check_field(self, "data", '"digits", a folder or "torchvision:..."', bool)
+        check_field(self, "lr", "a positive number", lambda value: 0 < value < math.inf)
         for name in ("weight_decay", "clip"):
-            _check(self, name, "0 or a positive number", lambda value: 0 <= value < math.inf)
+            check_field(self, name, "0 or a positive number", lambda value: 0 <= value < math.inf)
         inside = all(0 <= beta < 1 for beta in self.betas)
-        _check(self, "betas", "two numbers from 0 up to 1", lambda _: inside)
-        _check(self, "save_seconds", "a positive number", lambda value: value > 0)
-        _check(self, "warmup", "0 or more", lambda value: value >= 0)
+        check_field(self, "betas", "two numbers from 0 up to 1", lambda _: inside)
+        check_field(self, "save_seconds", "a positive number", lambda value: value > 0)
+        check_field(self, "warmup", "0 or more", lambda value: value >= 0)
         warm = warmup_steps(self.warmup, self.steps)
-        _check(self, "warmup", f"less than the {self.steps} steps", lambda _: warm < self.steps)
+        check_field(
+            self, "warmup", f"less than the {self.steps} steps", lambda _: warm < self.steps
+        )
         fits = self.model != "transformer" or self.layer_width % self.heads == 0
-        _check(self, "heads", f"a divisor of the width {self.layer_width}", lambda _: fits)
+        check_field(self, "heads", f"a divisor of the width {self.layer_width}", lambda _: fits)
         _ = self.checkpoint_steps
 
     @property
@@ -138,32 +139,6 @@ class VisionConfig:
         """`measured_images`, or the default where it is None."""
         return self.measured_images or default_measured_images(self)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and text; fields of None are left out."""
-        return config_files.to_dict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> VisionConfig:
-        """The config that `to_dict` gave.
-
-        Raises:
-            InputError: an unknown key, a wrong type or an impossible value, naming the field.
-        """
-        return config_files.from_dict(cls, data)
-
-    def to_file(self, path: str | os.PathLike[str]) -> None:
-        """Write the config as TOML (`.toml`) or JSON (`.json`)."""
-        config_files.write_config(self, Path(path))
-
-    @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> VisionConfig:
-        """Read a config from a `.toml` or `.json` file.
-
-        Raises:
-            InputError: no such file, or as `from_dict`.
-        """
-        return config_files.read_config(cls, Path(path))
-
 
 def default_measured_images(config: VisionConfig) -> int:
     """How many images can be measured in about a tenth of the time of training.
@@ -173,13 +148,3 @@ def default_measured_images(config: VisionConfig) -> int:
     update add 1/15 for the pass alone; measured less often, they may be more.
     """
     return max(16, min(512, config.batch_size * max(1, config.measure_every) // 5))
-
-
-def _check(config: Any, name: str, expected: str, holds: Any) -> None:
-    value = getattr(config, name)
-    if not holds(value):
-        raise InputError(
-            expected=f"{type(config).__name__}.{name} to be {expected}",
-            got=repr(value),
-            fix="Correct this field.",
-        )
