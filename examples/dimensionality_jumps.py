@@ -22,7 +22,7 @@ from headspec.studies.jump_scales import jump_scale
 from headspec.studies.jump_study import analyse_jump_study
 from headspec.studies.jump_study_figures import figure_inputs
 from headspec.studies.jump_study_parts import PARTS, TITLES, section_text
-from headspec.studies.topic_scales import parse_names, parse_seeds
+from headspec.studies.option_lists import parse_names, parse_seeds
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "ndt-phase1"
 PLOTS: dict[str, Any] = {

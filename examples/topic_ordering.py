@@ -16,10 +16,11 @@ import torch
 import typer
 
 import headspec as hs
+from headspec.studies.option_lists import parse_names, parse_seeds
 from headspec.studies.topic_analysis import TITLES, TopicAnalysis, analyse_topic_study
 from headspec.studies.topic_examples import example_patterns
 from headspec.studies.topic_runs import TopicStudy, run_topic_study
-from headspec.studies.topic_scales import parse_names, parse_seeds, topic_scale
+from headspec.studies.topic_scales import topic_scale
 from headspec.studies.topic_verdicts import RULES
 
 CHANGES = ("entropy", "within_topic_mass", "topic_excess")

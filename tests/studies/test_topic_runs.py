@@ -9,11 +9,12 @@ import torch
 import headspec as hs
 from headspec.errors import InputError
 from headspec.studies import topic_runs
+from headspec.studies.option_lists import parse_names, parse_seeds
 from headspec.studies.topic_analysis import analyse_topic_study
 from headspec.studies.topic_conditions import TopicCondition, topic_conditions
 from headspec.studies.topic_examples import example_patterns
 from headspec.studies.topic_measures import sequence_losses
-from headspec.studies.topic_scales import parse_names, parse_seeds, topic_scale
+from headspec.studies.topic_scales import topic_scale
 from headspec.training.recalibration import recalibration_config
 from headspec.training.token_data import open_token_data
 from headspec.training.token_stream import TokenStream

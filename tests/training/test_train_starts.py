@@ -11,8 +11,8 @@ from zoo import save_tiny
 from headspec import InputError, build_mini_qwen, drop_rope, recalibrate, train
 from headspec.lens.pretrained import load_pretrained
 from headspec.training.language_models import next_token_loss, starting_model
+from headspec.training.run_folder import CONFIG_FILE
 from headspec.training.token_data import open_token_data
-from headspec.training.training_run import CONFIG_FILE
 
 pytestmark = pytest.mark.models
 

@@ -17,7 +17,7 @@ from headspec.plots.jump_steps import (
     StepScale,
     check_directions,
     direction_entries,
-    jump_marker,
+    marks_above,
     step_axis,
 )
 from headspec.plots.palette import INK, NULL_MEAN, category
@@ -173,22 +173,7 @@ def _marks(
     """Jumps of this run, above its curves."""
     own = marks.loc[(marks["model"] == model) | (marks["model"] == "") | (model == "")]
     own = own.loc[own["seed"].isna() | (own["seed"] == seed) | pd.isna(seed)]
-    return [
-        go.Scatter(
-            x=axis.place(part["step"]),
-            y=np.full(len(part), 1.06),
-            customdata=part["step"].to_numpy(float),
-            text=part["layer_name"].astype(str).to_numpy(),
-            mode="markers",
-            marker=jump_marker(str(direction), size=8),
-            hovertemplate=f"jump: {direction}, %{{text}}<br>step %{{customdata:,.0f}}"
-            "<extra></extra>",
-            name=f"jump: {direction}",
-            meta="jump",
-            showlegend=False,
-        )
-        for direction, part in own.groupby("direction", sort=False)
-    ]
+    return marks_above(own, axis, at=1.06, words=[f", {name}" for name in own["layer_name"]])
 
 
 def _legend(classes: list) -> list[go.Scatter]:

@@ -25,7 +25,7 @@ from headspec.plots.jump_steps import (
     StepScale,
     check_directions,
     direction_entries,
-    jump_marker,
+    marks_above,
     step_axis,
 )
 from headspec.plots.palette import NULL_MEAN, category
@@ -170,25 +170,8 @@ def _line(curve: Any, axis: StepAxis | LinearSteps, head: float | int, index: in
 
 def _marks(own: Any, axis: StepAxis | LinearSteps, *, at: float | int) -> list[go.Scatter]:
     """Jumps above the curves of a panel."""
-    traces = []
-    for direction, each in own.groupby("direction", sort=False):
-        seeds = ["" if pd.isna(seed) else f" · seed {named(seed)}" for seed in each["seed"]]
-        traces.append(
-            go.Scatter(
-                x=axis.place(each["step"]),
-                y=np.full(len(each), at),
-                customdata=each["step"].to_numpy(float),
-                text=seeds,
-                mode="markers",
-                marker=jump_marker(str(direction), size=8),
-                hovertemplate=f"jump: {direction}%{{text}}<br>step %{{customdata:,.0f}}"
-                "<extra></extra>",
-                name=f"jump: {direction}",
-                meta="jump",
-                showlegend=False,
-            )
-        )
-    return traces
+    seeds = ["" if pd.isna(seed) else f" · seed {named(seed)}" for seed in own["seed"]]
+    return marks_above(own, axis, at=at, words=seeds)
 
 
 def _legend(heads: list[Any], marks: Any, *, has_ceiling: bool) -> list[go.Scatter]:

@@ -69,6 +69,34 @@ def jump_marker(direction: str, *, size: float | int | Sequence[Any] = 9, colour
     }
 
 
+def marks_above(
+    jumps: Any, axis: StepAxis | LinearSteps, *, at: float | int, words: Sequence[str]
+) -> list[go.Scatter]:
+    """Jumps in a row above the curves of a panel, a trace a direction.
+
+    Args:
+        jumps: rows with `step` and `direction`.
+        axis: of the steps.
+        at: height of the row on the y axis.
+        words: what is said of each jump beside its direction and step.
+    """
+    return [
+        go.Scatter(
+            x=axis.place(part["step"]),
+            y=np.full(len(part), at),
+            customdata=part["step"].to_numpy(float),
+            text=part["words"].tolist(),
+            mode="markers",
+            marker=jump_marker(str(direction), size=8),
+            hovertemplate=f"jump: {direction}%{{text}}<br>step %{{customdata:,.0f}}<extra></extra>",
+            name=f"jump: {direction}",
+            meta="jump",
+            showlegend=False,
+        )
+        for direction, part in jumps.assign(words=list(words)).groupby("direction", sort=False)
+    ]
+
+
 def direction_entries(directions: Iterable[str], *, colour: str = "") -> list[go.Scatter]:
     """Legend entries of the directions that a figure has."""
     found = set(directions)

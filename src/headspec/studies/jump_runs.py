@@ -220,10 +220,6 @@ def measured_moments(
     return load(path)
 
 
-def _training(model: Architecture, seed: int) -> tuple[Architecture, int]:
-    return model, seed
-
-
 def _folders(out: Path, model: str, seed: int) -> tuple[Path, Path, Path, Path]:
     """First pass, second pass, plan, measurements."""
     name = f"{model}_seed{seed}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from headspec.errors import InputError, check_choice
+from headspec.errors import check_choice
 from headspec.studies.topic_conditions import FACTOR_LEVELS, TopicCondition, topic_conditions
 from headspec.training.micro_languages import MicroLanguages
 from headspec.training.mini_qwen import MiniQwenConfig, Preset
@@ -198,27 +198,3 @@ def topic_scale(name: str) -> TopicScale:
     """
     check_choice("scale", name, get_args(ScaleName))
     return SCALES[name]
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """Names from text such as `"mha,gqa"`; none from nothing."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds from text such as `"0,1,2"`.
-
-    Raises:
-        InputError: something else than different whole numbers from 0.
-    """
-    try:
-        seeds = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        seeds = ()
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise InputError(
-            expected="different seeds, whole numbers from 0, parted by commas",
-            got=repr(text),
-            fix="For instance --seeds 0,1,2.",
-        )
-    return seeds

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from headspec.errors import InputError
-from headspec.training.config_files import differing_fields
+from headspec.errors import CheckpointError, InputError
+from headspec.training.config_files import C, differing_fields, read_config
 from headspec.training.resume import has_resume_point
 
 CONFIG_FILE = "config.toml"
@@ -63,3 +63,32 @@ def _check_free(folder: Path) -> None:
 def is_finished(folder: Path, config: Any) -> bool:
     """Whether the last checkpoint is there and nothing is left to resume."""
     return (folder / f"step{config.steps}").is_dir() and not has_resume_point(folder)
+
+
+def finished_config(kind: type[C], folder: Path, *, call: str, what: str) -> C:
+    """The config of a run that has finished.
+
+    Args:
+        kind: `TrainConfig` or `VisionConfig`.
+        folder: of the run.
+        call: the function that makes such runs, for messages.
+        what: such a run, in words.
+
+    Raises:
+        InputError: the folder holds no such run.
+        CheckpointError: the run is not finished.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(
+            expected=f"the folder of {what}",
+            got=f"{str(folder)!r} without {CONFIG_FILE}",
+            fix=f"Give the folder that was passed to {call} as out=.",
+        )
+    config: Any = read_config(kind, folder / CONFIG_FILE)
+    if not is_finished(folder, config):
+        raise CheckpointError(
+            expected=f"a finished run in {folder}",
+            got=f"no step{config.steps}, or a resume point",
+            fix=f"Call {call} with the same config and out to go on.",
+        )
+    return config

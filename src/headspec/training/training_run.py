@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from headspec.errors import CheckpointError, InputError
 from headspec.results import tidy
-from headspec.training.run_folder import CONFIG_FILE, is_finished
+from headspec.training.run_folder import finished_config
 from headspec.training.train_config import TrainConfig
 from headspec.training.train_log import read_log
 
@@ -84,17 +83,5 @@ def open_run(folder: str | os.PathLike[str]) -> TrainingRun:
         CheckpointError: the run is not finished.
     """
     path = Path(folder)
-    if not (path / CONFIG_FILE).is_file():
-        raise InputError(
-            expected="the folder of a training run",
-            got=f"{os.fspath(folder)!r} without {CONFIG_FILE}",
-            fix="Give the folder that was passed to train as out=.",
-        )
-    config = TrainConfig.from_file(path / CONFIG_FILE)
-    if not is_finished(path, config):
-        raise CheckpointError(
-            expected=f"a finished run in {path}",
-            got=f"no step{config.steps}, or a resume point",
-            fix="Call train with the same config and out to go on.",
-        )
+    config = finished_config(TrainConfig, path, call="train", what="a training run")
     return TrainingRun(path, config, read_log(path / "log.csv"))

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from headspec.errors import CheckpointError, InputError, StepNotFoundError
+from headspec.errors import CheckpointError, StepNotFoundError
 from headspec.results import tidy
 from headspec.training.dimension_log import class_rows, read_accuracy, read_dimensionality
-from headspec.training.run_folder import CONFIG_FILE, is_finished
+from headspec.training.run_folder import finished_config
 from headspec.training.train_log import read_log
 from headspec.training.vision_config import VisionConfig
 from headspec.training.vision_data import ImageData, open_images
@@ -153,19 +153,7 @@ def open_vision_run(folder: str | os.PathLike[str]) -> VisionRun:
         CheckpointError: the run is not finished, or one of its files is missing or damaged.
     """
     path = Path(folder)
-    if not (path / CONFIG_FILE).is_file():
-        raise InputError(
-            expected="the folder of a run on images",
-            got=f"{os.fspath(folder)!r} without {CONFIG_FILE}",
-            fix="Give the folder that was passed to train_vision as out=.",
-        )
-    config = VisionConfig.from_file(path / CONFIG_FILE)
-    if not is_finished(path, config):
-        raise CheckpointError(
-            expected=f"a finished run in {path}",
-            got=f"no step{config.steps}, or a resume point",
-            fix="Call train_vision with the same config and out to go on.",
-        )
+    config = finished_config(VisionConfig, path, call="train_vision", what="a run on images")
     log = read_log(path / "log.csv").drop(columns="muon_lr")
     names = {"adamw_lr": "lr", "tokens": "images", "tokens_per_second": "images_per_second"}
     layers = _empty_model(path / f"step{config.steps}").layer_names
